@@ -1,0 +1,28 @@
+"""Where tensors meet the world: autoencoders, pictures, plots and the command line."""
+
+from fixpoint.adapters.autoencoder import Autoencoder
+from fixpoint.adapters.decoder_inversion import DecoderInversion
+from fixpoint.adapters.inversion import (
+    Inversion,
+    invert,
+    invert_by_encoder,
+    invert_by_gradient,
+    nmse_db,
+)
+from fixpoint.adapters.observations import Clip, EightBit, Identity, Jpeg, Observation, PerRow
+
+__all__ = [
+    "Autoencoder",
+    "Clip",
+    "DecoderInversion",
+    "EightBit",
+    "Identity",
+    "Inversion",
+    "Jpeg",
+    "Observation",
+    "PerRow",
+    "invert",
+    "invert_by_encoder",
+    "invert_by_gradient",
+    "nmse_db",
+]

@@ -1,0 +1,182 @@
+"""Autoencoders of latent diffusion models as a pair of plain functions on tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+EMBEDDED = ("kl", "adversarial")
+SUPPORTED = ("AutoencoderKL",)
+
+
+class Autoencoder:
+    """An encoder/decoder pair: pictures on [-1, 1], latents in the pipeline's scaling.
+
+    `encode` takes the mode of the posterior. Both work in the model's dtype and on its device and
+    return float32 there; the model itself is never changed. Latents are those that a diffusers
+    pipeline takes as `latents=`: `(raw - shift) * scale`.
+
+    Attributes:
+        model: the diffusers model.
+        factor: pixels per latent cell along a side; sides of pictures must be multiples of it.
+        channels: of the latents.
+    """
+
+    def __init__(self, model: Any, *, factor: int, channels: int, shift: Tensor, scale: Tensor):
+        self.model = model
+        self.factor = factor
+        self.channels = channels
+        self.shift = shift
+        self.scale = scale
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def encode(
+        self, pictures: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """E: pictures on [-1, 1] to scaled latents, float32."""
+        posterior = self.model.encode(pictures.to(self.device, self.dtype)).latent_dist
+        raw = posterior.mode().float()
+        return (raw - self.shift.to(raw.device)) * self.scale.to(raw.device)
+
+    def decode(
+        self, latents: Float[Tensor, "batch channels rows columns"]
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """D: scaled latents to pictures, float32, not clipped."""
+        raw = self.raw(latents.to(self.device)).to(self.dtype)
+        return self.model.decode(raw).sample.float()
+
+    def raw(
+        self, latents: Float[Tensor, "batch channels rows columns"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """Scaled latents as the model's own `decode` takes them."""
+        return latents / self.scale.to(latents.device) + self.shift.to(latents.device)
+
+    def __repr__(self) -> str:
+        return (
+            f"Autoencoder({type(self.model).__name__}, factor {self.factor}, "
+            f"{self.channels} channels, {str(self.dtype).removeprefix('torch.')}, {self.device})"
+        )
+
+    @classmethod
+    def from_diffusers(cls, model: Any) -> Autoencoder:
+        """Wrap a loaded diffusers autoencoder, which keeps its dtype, device and settings.
+
+        Raises:
+            TypeError: the class is not one of the supported family.
+        """
+        name = type(model).__name__
+        if name not in SUPPORTED:
+            raise TypeError(
+                f"{name} is not supported; supported: {', '.join(SUPPORTED)}. For any other pair "
+                "use DecoderInversion(encode, decode, image) with its functions"
+            )
+        config = model.config
+        scale = float(config.scaling_factor if config.scaling_factor is not None else 1.0)
+        shift = float(config.get("shift_factor") or 0.0)
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        channel = (1, -1, 1, 1)
+        return cls(
+            model,
+            factor=2 ** (len(config.block_out_channels) - 1),
+            channels=config.latent_channels,
+            shift=torch.tensor(mean).reshape(channel) if mean else torch.tensor(shift),
+            scale=scale / torch.tensor(std).reshape(channel) if std else torch.tensor(scale),
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> Autoencoder:
+        """Load an autoencoder from a folder in diffusers' format; never from the network.
+
+        Args:
+            folder: holds `config.json` and safetensors weights, or a whole pipeline with a `vae`
+                folder inside.
+            dtype, device: of the loaded model.
+
+        Raises:
+            FileNotFoundError: the folder, its configuration or its weights are missing.
+            ValueError: the folder holds something else. TypeError: an unsupported class.
+        """
+        folder = _autoencoder_folder(Path(folder))
+        name = _class_name(folder)
+        if name not in SUPPORTED:
+            raise TypeError(
+                f"{folder} holds a {name}, which is not supported; "
+                f"supported: {', '.join(SUPPORTED)}"
+            )
+        if not any(folder.glob("*.safetensors")):
+            raise FileNotFoundError(
+                f"{folder} holds no safetensors weights (pickled ones are never loaded); "
+                "save the model again with save_pretrained(..., safe_serialization=True)"
+            )
+        import diffusers
+
+        try:
+            model = getattr(diffusers, name).from_pretrained(
+                folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True,
+                low_cpu_mem_usage=False,
+            )
+        except Exception as error:
+            first = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"{folder} could not be loaded: {first[0]}") from error
+        return cls.from_diffusers(model.to(device).eval().requires_grad_(False))
+
+    @classmethod
+    def embedded(
+        cls,
+        name: str = "kl",
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> Autoencoder:
+        """A small trained autoencoder that ships inside the package.
+
+        Args:
+            name: "kl" (factor 4, trained on pixel error) or "adversarial" (factor 8, trained
+                with a patch discriminator). The model cards lie beside the weights.
+            dtype, device: of the loaded model.
+        """
+        if name not in EMBEDDED:
+            raise ValueError(f"embedded autoencoders: {', '.join(EMBEDDED)}; got {name!r}")
+        return cls.from_pretrained(
+            Path(__file__).parent / "models" / name, dtype=dtype, device=device
+        )
+
+
+def _autoencoder_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"model folder {folder} {what}")
+    if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
+        folder = folder / "vae"
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a model folder: it holds neither config.json nor model_index.json "
+            "with a vae folder"
+        )
+    return folder
+
+
+def _class_name(folder: Path) -> str:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return str(config["_class_name"])
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / 'config.json'} names no diffusers class") from error

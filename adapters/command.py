@@ -1,0 +1,195 @@
+"""The command line: `fixpoint invert` and `fixpoint demo`.
+
+Exit codes: 0 done, 1 an inversion ended in NaN or divergence, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fixpoint.version import __version__
+
+METHODS = ("auto", "forward-step", "anderson", "inertial-km", "paper-adam", "gradient", "encoder")
+OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("fixpoint: interrupted; files already written are complete", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        print(
+            f"fixpoint: error: {error.name} is not installed; "
+            "pip install 'fixpoint[diffusers]' brings it",
+            file=sys.stderr,
+        )
+        return 2
+    except (ValueError, TypeError, OSError) as error:
+        print(f"fixpoint: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fixpoint",
+        description="Invert the decoder of a latent diffusion model without gradients.",
+    )
+    parser.add_argument("--version", action="version", version=f"fixpoint {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    invert = commands.add_parser(
+        "invert",
+        help="find the latent behind each picture",
+        description="Writes, for every picture, NAME.latent.safetensors (in the pipeline's "
+        "scaling), NAME.reconstruction.png and NAME.report.png.",
+    )
+    invert.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    _add_model(invert)
+    invert.add_argument("--method", choices=METHODS, default="auto")
+    invert.add_argument(
+        "--observation",
+        choices=OBSERVATIONS,
+        default="auto",
+        help="what happened to the decoder's output; auto: what the file shows",
+    )
+    invert.add_argument(
+        "--iterations", type=int, metavar="N", help="limit on iterations (default 50; 100 for "
+        "paper-adam and gradient)"
+    )
+    invert.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
+    invert.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="safetensors with the true latent of the (one) picture, to report the NMSE",
+    )
+    invert.add_argument("--out", type=Path, default=Path("inverted"), metavar="DIR")
+    invert.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
+    invert.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    invert.set_defaults(run=_invert)
+
+    demo = commands.add_parser(
+        "demo",
+        help="recover a known latent from an 8-bit picture, four ways",
+        description="Encodes a photograph to a known latent, decodes it to an 8-bit picture, and "
+        "recovers the latent by the encoder alone, by gradient descent, by the paper's method and "
+        "by ours.",
+    )
+    _add_model(demo)
+    demo.add_argument(
+        "--evaluations", type=int, default=20, metavar="N", help="of E(D(z)), for ours"
+    )
+    demo.add_argument("--gradient-steps", type=int, default=100, metavar="N")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
+    demo.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    demo.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default="kl",
+        metavar="DIR",
+        help='a folder in diffusers\' format, or "kl" or "adversarial", which ship with fixpoint',
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
+
+
+def _invert(options: argparse.Namespace) -> int:
+    from fixpoint.adapters import batch
+
+    return batch.run(options, _sayer(options.quiet))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from fixpoint.adapters import demo, files, report
+    from fixpoint.adapters.pictures import to_pil
+
+    say = _sayer(options.quiet)
+    for name in ("evaluations", "gradient_steps"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    files.check_folder(options.out)
+    if options.json is not None:
+        files.check_folder(options.json.parent)
+    autoencoder = load_model(options)
+    picture = demo.photograph(demo.SIDE)
+    height, width = picture.shape[-2:]
+    say(
+        f"A photograph of {width} x {height} pixels is encoded to a latent z*, decoded and "
+        f"rounded to 8 bits;\nwhat is left of z* in that picture? {autoencoder}\n"
+    )
+    say(demo.table_head())
+    shown = demo.demonstrate(
+        autoencoder,
+        picture,
+        evaluations=options.evaluations,
+        gradient_steps=options.gradient_steps,
+        say=say,
+        progress=not options.quiet and sys.stderr.isatty(),
+    )
+    files.write_whole(
+        options.out / "picture.png",
+        lambda path: to_pil(shown.picture).save(path, "PNG"),
+    )
+    scale = float(shown.truth.std())
+    report.demo_figure(
+        options.out / "demo.png",
+        shown.picture,
+        {
+            name: (latent.cpu() - shown.truth)[0].square().mean(0).sqrt() / scale
+            for name, latent in shown.latents.items()
+        },
+        shown.curves,
+        shown.to_json()["methods"],
+        f"Recovering a latent from an 8-bit picture: {autoencoder}",
+    )
+    say(f"\nFigure: {options.out / 'demo.png'}")
+    if options.json is not None:
+        files.write_json(options.json, shown.to_json())
+        say(f"JSON:   {options.json}")
+    return 0
+
+
+def load_model(options: argparse.Namespace) -> Any:
+    """The autoencoder named by --model, --dtype and --device."""
+    import torch
+
+    from fixpoint.adapters.autoencoder import EMBEDDED, Autoencoder
+
+    try:
+        device = torch.device(options.device)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {options.device!r} cannot be used: {_one_line(error)}") from None
+    dtype = getattr(torch, options.dtype)
+    if options.model in EMBEDDED and not Path(options.model).exists():
+        return Autoencoder.embedded(options.model, dtype=dtype, device=device)
+    return Autoencoder.from_pretrained(options.model, dtype=dtype, device=device)
+
+
+def _sayer(quiet: bool) -> Callable[[str], None]:
+    return (lambda line: None) if quiet else (lambda line: print(line, flush=True))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

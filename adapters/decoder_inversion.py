@@ -1,0 +1,104 @@
+"""Decoder inversion as an operator (the paper, equations 4 to 8):
+
+    T z = E(Q(D(z))) - E(x)
+
+with an encoder E, a decoder D, the picture x and the observation Q that made x out of D(z).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.adapters.observations import Identity, Observation
+from fixpoint.operator import Operator
+from fixpoint.rows import select_rows
+
+
+class DecoderInversion(Operator):
+    """The operator whose zero is the latent behind a picture. Any pair of callables will do.
+
+    `operator.start` is E(x), the point to start from. Every evaluation also measures "misfit":
+    the root mean square of D(z) - x per value, D(z) taken through the continuous part of Q.
+
+    Args:
+        encode: E, from pictures (batch, *picture) to latents (batch, *latent).
+        decode: D, from latents to pictures. Neither has to be differentiable.
+        image: x, (batch, *picture), on the range that `decode` returns.
+        observation: Q; `Identity()` is the paper's operator.
+
+    Raises:
+        ValueError: x or E(x) contain NaN or infinity, or D(E(x)) has not the shape of x.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Tensor], Tensor],
+        decode: Callable[[Tensor], Tensor],
+        image: Float[Tensor, "batch *picture"],
+        observation: Observation | Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if not bool(image.isfinite().all()):
+            raise ValueError("the image contains NaN or infinity")
+        self.encode = encode
+        self.decode = decode
+        self.image = image
+        self.observation = _as_observation(observation)
+        with torch.no_grad():
+            self.start: Float[Tensor, "batch *latent"] = encode(image)
+        if not bool(self.start.isfinite().all()):
+            raise ValueError(
+                "E(x) contains NaN or infinity; where the autoencoder runs in float16, load it "
+                "in bfloat16 or float32"
+            )
+
+    def __call__(self, z: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *latent"]:
+        return self.evaluate(z)[0]
+
+    @torch.no_grad()
+    def evaluate(
+        self, z: Float[Tensor, "batch *latent"]
+    ) -> tuple[Float[Tensor, "batch *latent"], dict[str, Float[Tensor, " batch"]]]:
+        decoded = self.decode(z)
+        if decoded.shape != self.image.shape:
+            raise ValueError(
+                f"D(z) has shape {tuple(decoded.shape)} but the picture {tuple(self.image.shape)}: "
+                "the autoencoder does not give back the sides of this picture"
+            )
+        residual = self.encode(self.observation(decoded)).to(z.dtype) - self.start.to(z.dtype)
+        misfit = kernels.row_norm(self.observation.continuous(decoded) - self.image)
+        return residual, {"misfit": misfit / math.sqrt(self.image[0].numel())}
+
+    def select(self, rows: Tensor) -> DecoderInversion:
+        selected = object.__new__(DecoderInversion)
+        selected.encode = self.encode
+        selected.decode = self.decode
+        selected.image = select_rows(self.image, rows)
+        selected.start = select_rows(self.start, rows)
+        selected.observation = self.observation.select(rows)
+        return selected
+
+
+class _Function(Observation):
+    """A bare callable as an observation."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self.function(pictures)
+
+
+def _as_observation(observation: Observation | Callable[[Tensor], Tensor] | None) -> Observation:
+    if observation is None:
+        return Identity()
+    if isinstance(observation, Observation):
+        return observation
+    if callable(observation):
+        return _Function(observation)
+    raise TypeError(f"an observation must be a callable on pictures, got {observation!r}")

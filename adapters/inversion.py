@@ -1,0 +1,253 @@
+"""The headline job in one call: from a picture to the latent that decodes to it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from fixpoint import kernels, schedules
+from fixpoint.adapters.autoencoder import Autoencoder
+from fixpoint.adapters.decoder_inversion import DecoderInversion
+from fixpoint.adapters.observations import Observation
+from fixpoint.adapters.pictures import as_pictures, check_sides, to_pil
+from fixpoint.iterate import Iterate
+from fixpoint.iterator import Iterator
+from fixpoint.iterators import Anderson
+from fixpoint.solve import Solution, solve
+from fixpoint.status import Status
+from fixpoint.stop import NoiseFloor, Stagnation, StopRule
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The latents behind a batch of pictures; rows in the order of the pictures.
+
+    Attributes:
+        latent: (batch, channels, rows, columns), float32, in the pipeline's scaling: what
+            `pipe(latents=...)` takes. `autoencoder.raw(latent)` is what the model decodes.
+        picture: the pictures on [-1, 1].
+        reconstruction: D(latent), clipped to [-1, 1].
+        evaluations: per row: of E(D(.)), or gradient steps.
+        seconds: of the whole batch, with E(x), without the reconstruction.
+        solution: the solver's account of the run; None where no solver ran.
+    """
+
+    latent: Float[Tensor, "batch channels rows columns"]
+    picture: Float[Tensor, "batch 3 height width"]
+    reconstruction: Float[Tensor, "batch 3 height width"]
+    evaluations: Int[Tensor, " batch"]
+    seconds: float
+    solution: Solution | None = None
+
+    @property
+    def psnr_db(self) -> Float[Tensor, " batch"]:
+        """Peak signal-to-noise ratio of the reconstruction against the picture, in dB."""
+        error = (self.reconstruction - self.picture).double().square().flatten(1).mean(1)
+        return 10 * (4 / error).log10()
+
+    @property
+    def status(self) -> tuple[Status, ...]:
+        """Why each row ended; empty where no solver ran."""
+        return self.solution.status if self.solution else ()
+
+    def nmse_db(
+        self, truth: Float[Tensor, "batch channels rows columns"]
+    ) -> Float[Tensor, " batch"]:
+        """`10 log10(||latent - truth||^2 / ||truth||^2)` per row, in dB (the paper, section 4)."""
+        return nmse_db(self.latent, truth)
+
+    def to_pil(self) -> list[Any]:
+        """The reconstructions as 8-bit PIL images."""
+        return [to_pil(row) for row in self.reconstruction]
+
+
+def nmse_db(
+    latent: Float[Tensor, "batch *shape"], truth: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, " batch"]:
+    """Normalised mean squared error per row, in dB: -20 is an error of a tenth of the norm."""
+    error = kernels.row_norm(latent.double() - truth.double())
+    return 20 * (error / kernels.row_norm(truth.double())).log10()
+
+
+def invert(
+    autoencoder: Autoencoder,
+    image: Any,
+    *,
+    observation: Observation | Callable[[Tensor], Tensor] | None = None,
+    iterator: Iterator[Any] | None = None,
+    max_iterations: int = 50,
+    rtol: float = 1e-5,
+    stop: Sequence[StopRule] | None = None,
+    value_range: tuple[float, float] | None = None,
+    callback: Callable[[Iterate], object] | None = None,
+    progress: bool = False,
+) -> Inversion:
+    """The latent whose decoding is the picture, without gradients.
+
+    Args:
+        autoencoder: the encoder/decoder pair that made the picture.
+        image: one picture or several of one size: paths, PIL images, arrays or tensors; see
+            `as_pictures`. Never resized.
+        observation: what happened to the decoder's output before it became this picture; by
+            default what the picture shows: JPEG with the file's own settings, 8 bits for
+            anything on the 8-bit grid, nothing otherwise.
+        iterator: the method; by default safeguarded Anderson acceleration of unit forward steps.
+        max_iterations: evaluations of E(D(.)) beyond the first, per picture, at most.
+        rtol: tolerance on `||E(Q(D(z))) - E(x)||` relative to `||z||`.
+        stop: stop rules; by default stagnation of the residual, and for quantised pictures
+            without their quantisation in `observation` the noise floor.
+        value_range: of float input, see `as_pictures`.
+        callback: called with every `Iterate`.
+        progress: show a progress bar.
+
+    Raises:
+        TypeError, ValueError: the picture or an option is not usable; no iteration was made.
+    """
+    pictures = as_pictures(image, value_range)
+    check_sides(pictures.values, autoencoder.factor)
+    values = pictures.values.to(autoencoder.device)
+    started = time.perf_counter()
+    operator = DecoderInversion(
+        autoencoder.encode,
+        autoencoder.decode,
+        values,
+        pictures.observation if observation is None else observation,
+    )
+    if stop is None:
+        stop = default_stop(operator, pictures.observation)
+    solution = solve(
+        operator,
+        operator.start,
+        iterator if iterator is not None else default_iterator(),
+        rtol=rtol,
+        max_iterations=max_iterations,
+        stop=stop,
+        callback=callback,
+        progress=progress,
+    )
+    _synchronize(autoencoder)
+    seconds = time.perf_counter() - started
+    return _finish(autoencoder, values, solution.z, solution.evaluations, seconds, solution)
+
+
+def default_iterator() -> Iterator[Any]:
+    """The method of `invert`: unit forward steps, accelerated over five differences."""
+    return Anderson(memory=5, mixing=1.0)
+
+
+def default_stop(operator: DecoderInversion, came_with: Observation) -> tuple[StopRule, ...]:
+    """Stagnation always; the noise floor where the operator leaves out known noise."""
+    rules: tuple[StopRule, ...] = (Stagnation(window=10, improvement=0.01),)
+    unexplained = came_with.noise_level > operator.observation.noise_level
+    if unexplained:
+        rules = (NoiseFloor(level=came_with.noise_level), *rules)
+    return rules
+
+
+def invert_by_encoder(
+    autoencoder: Autoencoder, image: Any, *, value_range: tuple[float, float] | None = None
+) -> Inversion:
+    """E(x) alone: where every inversion starts."""
+    pictures = as_pictures(image, value_range)
+    check_sides(pictures.values, autoencoder.factor)
+    values = pictures.values.to(autoencoder.device)
+    started = time.perf_counter()
+    with torch.no_grad():
+        latent = autoencoder.encode(values)
+    _synchronize(autoencoder)
+    seconds = time.perf_counter() - started
+    none = torch.zeros(len(values), dtype=torch.long)
+    return _finish(autoencoder, values, latent, none, seconds, None)
+
+
+def invert_by_gradient(
+    autoencoder: Autoencoder,
+    image: Any,
+    *,
+    steps: int = 100,
+    schedule: schedules.Schedule | None = None,
+    value_range: tuple[float, float] | None = None,
+    callback: Callable[[int, Tensor], object] | None = None,
+    progress: bool = False,
+) -> Inversion:
+    """The paper's baseline: Adam on `||D(z) - x||^2` from z = E(x) (equations 2 and 3).
+
+    Args:
+        autoencoder, image, value_range: as for `invert`.
+        steps: gradient steps, each a decoder evaluation and its backward pass.
+        schedule: learning rate by step; by default the paper's, 0.1 with warm-up and cosine.
+        callback: called with the step's number and the present latents.
+        progress: show a progress bar.
+
+    Returns:
+        The iterate of least pixel error of each row.
+    """
+    pictures = as_pictures(image, value_range)
+    check_sides(pictures.values, autoencoder.factor)
+    if not (isinstance(steps, int) and steps >= 1):
+        raise ValueError(f"steps must be a whole number above 0, got {steps}")
+    schedule = schedule or schedules.warmup_cosine(0.1, steps)
+    values = pictures.values.to(autoencoder.device)
+    started = time.perf_counter()
+    with torch.no_grad():
+        z = autoencoder.encode(values)
+    parameters = [weight for weight in autoencoder.model.parameters() if weight.requires_grad]
+    for weight in parameters:
+        weight.requires_grad_(False)
+    try:
+        z.requires_grad_(True)
+        optimizer = torch.optim.Adam([z], lr=schedule(0))
+        best, best_error = z.detach().clone(), torch.full((len(z),), math.inf, device=z.device)
+        for step in tqdm(range(steps), disable=not progress, desc="gradient descent"):
+            optimizer.param_groups[0]["lr"] = schedule(step)
+            with torch.enable_grad():
+                error = (autoencoder.decode(z) - values).square().flatten(1).sum(1)
+                (z.grad,) = torch.autograd.grad(error.sum(), z)
+            better = (error.detach() < best_error).reshape(-1, 1, 1, 1)
+            best = torch.where(better, z.detach(), best)
+            best_error = torch.minimum(error.detach(), best_error)
+            optimizer.step()
+            if callback is not None:
+                callback(step, z.detach())
+        with torch.no_grad():
+            error = (autoencoder.decode(z) - values).square().flatten(1).sum(1)
+            best = torch.where((error < best_error).reshape(-1, 1, 1, 1), z.detach(), best)
+    finally:
+        for weight in parameters:
+            weight.requires_grad_(True)
+    _synchronize(autoencoder)
+    seconds = time.perf_counter() - started
+    count = torch.full((len(values),), steps, dtype=torch.long)
+    return _finish(autoencoder, values, best, count, seconds, None)
+
+
+@torch.no_grad()
+def _finish(
+    autoencoder: Autoencoder,
+    values: Tensor,
+    latent: Tensor,
+    evaluations: Tensor,
+    seconds: float,
+    solution: Solution | None,
+) -> Inversion:
+    return Inversion(
+        latent=latent,
+        picture=values,
+        reconstruction=autoencoder.decode(latent).clamp(-1, 1),
+        evaluations=evaluations,
+        seconds=seconds,
+        solution=solution,
+    )
+
+
+def _synchronize(autoencoder: Autoencoder) -> None:
+    if autoencoder.device.type == "cuda":
+        torch.cuda.synchronize(autoencoder.device)

@@ -1,0 +1,36 @@
+"""Zeros and fixed points of black-box operators, one row at a time."""
+
+from fixpoint import monitors, schedules, stop, synthetic
+from fixpoint.iterate import Iterate
+from fixpoint.iterator import Iterator, State, TheoremWarning
+from fixpoint.iterators import Adam, Anderson, ForwardStep, InertialKM
+from fixpoint.operator import Operator, as_operator, fixed_point_of
+from fixpoint.solve import History, Solution, SolveError, solve
+from fixpoint.status import Status
+from fixpoint.version import __version__
+
+
+
+__all__ = [
+    "Adam",
+    "Anderson",
+    "ForwardStep",
+    "History",
+    "InertialKM",
+    "Iterate",
+    "Iterator",
+    "Operator",
+    "Solution",
+    "SolveError",
+    "State",
+    "Status",
+    "TheoremWarning",
+    "__version__",
+    "as_operator",
+    "fixed_point_of",
+    "monitors",
+    "schedules",
+    "solve",
+    "stop",
+    "synthetic",
+]

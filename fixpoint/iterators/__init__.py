@@ -1,0 +1,8 @@
+"""The methods, one file each. To add one, copy `forward_step.py`."""
+
+from fixpoint.iterators.adam import Adam
+from fixpoint.iterators.anderson import Anderson
+from fixpoint.iterators.forward_step import ForwardStep
+from fixpoint.iterators.inertial_km import InertialKM
+
+__all__ = ["Adam", "Anderson", "ForwardStep", "InertialKM"]

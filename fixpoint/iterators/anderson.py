@@ -1,0 +1,168 @@
+"""Anderson acceleration, type II, safeguarded (Walker & Ni, SIAM J. Numer. Anal. 2011; the
+safeguard after Zhang, O'Donoghue & Boyd, SIAM J. Optim. 2020):
+
+    z' = z - beta r - (dZ - beta dR) gamma,    gamma = argmin ||r - dR gamma||,    r = T z
+
+Every row keeps an anchor: the last accepted point a with its residual r_a. Differences are taken
+to the anchor and the extrapolation starts there. An accelerated point whose residual is not below
+the anchor's is refused, and the next point is the forward step a - beta r_a, which needs no new
+evaluation and is always accepted: a step costs one evaluation, whatever happens.
+
+The normal equations are scaled to unit diagonal, so that `regularization` is a relative number;
+one row of the Gram matrix is new in each step, the rest is carried along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.iterator import Iterator, State
+from fixpoint.operator import Operator
+from fixpoint.rows import where_rows
+
+
+@dataclass(frozen=True)
+class AndersonState(State):
+    anchor: Float[Tensor, "batch *shape"]  # last accepted point
+    anchor_residual: Float[Tensor, "batch *shape"]  # T at the anchor
+    anchor_norm: Float[Tensor, " batch"]  # its norm
+    trusted: Bool[Tensor, " batch"]  # the last point was accepted: extrapolate next
+    point_differences: tuple[Tensor, ...]  # dZ, newest first
+    residual_differences: tuple[Tensor, ...]  # dR, newest first
+    gram: Float[Tensor, "batch memory memory"]  # dR^T dR
+    right_hand_side: Float[Tensor, "batch memory"]  # dR^T r at the anchor
+    rejected_residual: Int[Tensor, " batch"]  # points refused: residual not lowered
+    rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
+    rejected_weights: Int[Tensor, " batch"]  # extrapolations not tried: weights too large
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anderson(Iterator[AndersonState]):
+    """Safeguarded Anderson acceleration of the forward step, each row on its own.
+
+    Args:
+        memory: remembered differences, at least 1.
+        mixing: beta, the step of the underlying forward step.
+        regularization: added to the unit diagonal of the scaled normal equations; raised to the
+            rounding level of the residual's dtype where it is below.
+        safeguard: refuse accelerated points that do not lower the residual.
+        largest_weight: extrapolations with a weight above it are not tried.
+    """
+
+    memory: int = 5
+    mixing: float = 1.0
+    regularization: float = 0.0
+    safeguard: bool = True
+    largest_weight: float = 1e4
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.memory, int) and self.memory >= 1):
+            raise ValueError(f"memory must be a whole number, at least 1, got {self.memory}")
+        if not 0 < self.mixing < float("inf"):
+            raise ValueError(f"mixing must be above 0, got {self.mixing}")
+        if not 0 <= self.regularization < 1:
+            raise ValueError(f"regularization must lie in [0, 1), got {self.regularization}")
+        if not self.largest_weight > 0:
+            raise ValueError(f"largest_weight must be above 0, got {self.largest_weight}")
+
+    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> AndersonState:
+        residual = operator(z)
+        norm = kernels.row_norm(residual)
+        none = torch.zeros_like(norm, dtype=torch.long)
+        return AndersonState(
+            z=z,
+            point=z,
+            residual=residual,
+            anchor=z,
+            anchor_residual=residual,
+            anchor_norm=norm,
+            trusted=torch.ones_like(norm, dtype=torch.bool),
+            point_differences=(),
+            residual_differences=(),
+            gram=norm.new_zeros(len(norm), 0, 0),
+            right_hand_side=norm.new_zeros(len(norm), 0),
+            rejected_residual=none,
+            rejected_nonfinite=none,
+            rejected_weights=none,
+        )
+
+    def step(self, operator: Operator, state: AndersonState) -> AndersonState:
+        weights, usable = self._weights(state)
+        accelerated = state.trusted & usable
+        point = kernels.anderson_mix(
+            state.anchor,
+            state.anchor_residual,
+            state.point_differences,
+            state.residual_differences,
+            torch.where(accelerated.unsqueeze(1), weights, 0),  # no weights: the forward step
+            self.mixing,
+        )
+        residual = operator(point)
+        norm = kernels.row_norm(residual)
+
+        finite = norm.isfinite()
+        lowered = norm < state.anchor_norm
+        accepted = finite & (lowered | ~accelerated) if self.safeguard else finite
+        dz = where_rows(finite, point - state.anchor, torch.zeros_like(point))
+        dr = where_rows(finite, residual - state.anchor_residual, torch.zeros_like(residual))
+        anchor = where_rows(accepted, point, state.anchor)
+        anchor_residual = where_rows(accepted, residual, state.anchor_residual)
+
+        residual_differences = (dr, *state.residual_differences)[: self.memory]
+        row, right_hand_side = kernels.gram_row(residual_differences, dr, anchor_residual)
+        return AndersonState(
+            z=point,
+            point=point,
+            residual=residual,
+            anchor=anchor,
+            anchor_residual=anchor_residual,
+            anchor_norm=torch.where(accepted, norm, state.anchor_norm),
+            trusted=accepted,
+            point_differences=(dz, *state.point_differences)[: self.memory],
+            residual_differences=residual_differences,
+            gram=_bordered(row, state.gram),
+            right_hand_side=right_hand_side,
+            rejected_residual=state.rejected_residual + (finite & ~accepted),
+            rejected_nonfinite=state.rejected_nonfinite + ~finite,
+            rejected_weights=state.rejected_weights + (state.trusted & ~usable),
+        )
+
+    def statistics(self, state: AndersonState) -> dict[str, Tensor]:
+        return {
+            "rejected_residual": state.rejected_residual,
+            "rejected_nonfinite": state.rejected_nonfinite,
+            "rejected_weights": state.rejected_weights,
+        }
+
+    def _weights(
+        self, state: AndersonState
+    ) -> tuple[Float[Tensor, "batch memory"], Bool[Tensor, " batch"]]:
+        """gamma of every row, and whether it is fit for use."""
+        if state.gram.shape[1] == 0:
+            return state.right_hand_side, torch.ones_like(state.trusted)
+        scale = state.gram.diagonal(dim1=1, dim2=2).double().sqrt()
+        inverse = torch.where(scale > 0, 1 / scale, 0)  # an empty difference gets no weight
+        scaled = state.gram.double() * inverse.unsqueeze(1) * inverse.unsqueeze(2)
+        rounding = 8 * torch.finfo(state.gram.dtype).eps
+        identity = torch.eye(scaled.shape[1], dtype=scaled.dtype, device=scaled.device)
+        # The unit diagonal is set, not summed to: empty differences have none of their own.
+        system = scaled - torch.diag_embed(scaled.diagonal(dim1=1, dim2=2))
+        system = system + (1 + max(self.regularization, rounding)) * identity
+        solution, _ = torch.linalg.solve_ex(system, state.right_hand_side.double() * inverse)
+        weights = solution * inverse
+        usable = weights.isfinite().all(1) & (weights.abs().amax(1) <= self.largest_weight)
+        return weights, usable
+
+
+def _bordered(
+    row: Float[Tensor, "batch memory"], gram: Float[Tensor, "batch old old"]
+) -> Float[Tensor, "batch memory memory"]:
+    """The Gram matrix with `row` as its first row and column, and the oldest dropped."""
+    kept = gram[:, : row.shape[1] - 1, : row.shape[1] - 1]
+    below = torch.cat((row[:, 1:].unsqueeze(2), kept), 2)
+    return torch.cat((row.unsqueeze(1), below), 1)

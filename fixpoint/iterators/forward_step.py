@@ -1,0 +1,49 @@
+"""Forward step method (the paper, equation 8 and theorem 1):
+
+    z^{k+1} = z^k - rho T z^k
+
+For a beta-cocoercive T and 0 < rho < 2 beta, T z^k -> 0 and the distance to every zero falls.
+On a fixed-point residual T = I - G this is the Krasnoselskii-Mann iteration with relaxation rho.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.iterator import Iterator, State, TheoremWarning
+from fixpoint.operator import Operator
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardStep(Iterator[State]):
+    """Forward steps of a constant size.
+
+    Args:
+        step_size: rho, above 0; theorem 1 asks for rho < 2 beta.
+    """
+
+    step_size: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step_size < float("inf"):
+            raise ValueError(f"a forward step needs 0 < step_size, got {self.step_size}")
+
+    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> State:
+        beta = operator.cocoercivity
+        if beta is not None and not self.step_size < 2 * beta:
+            warnings.warn(
+                f"theorem 1 needs step_size < 2 beta = {2 * beta:.6g}, got {self.step_size}; "
+                "convergence is not guaranteed",
+                TheoremWarning,
+                stacklevel=2,
+            )
+        return State(z=z, point=z, residual=operator(z))
+
+    def step(self, operator: Operator, state: State) -> State:
+        z = kernels.forward_step(state.z, state.residual, self.step_size)
+        return State(z=z, point=z, residual=operator(z))

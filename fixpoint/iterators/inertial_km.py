@@ -1,0 +1,72 @@
+"""Inertial Krasnoselskii-Mann iteration (the paper, equations 10, 11 and theorem 2; Maulen,
+Fierro & Peypouquet, Set-Valued and Variational Analysis 2024):
+
+    y^k     = z^k + alpha (z^k - z^{k-1}),    z^{-1} = z^0
+    z^{k+1} = y^k - 2 lambda beta T y^k
+
+Theorem 2 asks for beta-cocoercivity and lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2.
+T is evaluated at y^k: that is the state's `point`, and the point that `solve` returns.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.iterator import Iterator, State, TheoremWarning
+from fixpoint.operator import Operator
+
+
+@dataclass(frozen=True, kw_only=True)
+class InertialKM(Iterator[State]):
+    """Krasnoselskii-Mann steps with inertia.
+
+    Args:
+        inertia: alpha, in [0, 1).
+        relaxation: lambda, above 0, bounded by condition (13) above.
+        cocoercivity: beta, known or estimated; the step is 2 lambda beta.
+    """
+
+    inertia: float = 0.2
+    relaxation: float = 0.5
+    cocoercivity: float = 1.0
+
+    def __post_init__(self) -> None:
+        alpha, lam = self.inertia, self.relaxation
+        if not 0 <= alpha < 1:
+            raise ValueError(f"inertia must lie in [0, 1), got {alpha}")
+        if not self.cocoercivity > 0:
+            raise ValueError(f"cocoercivity must be above 0, got {self.cocoercivity}")
+        bound = (1 - alpha) ** 2 / (1 - alpha + 2 * alpha**2)
+        if not 0 < lam < bound:
+            raise ValueError(
+                "theorem 2 needs 0 < relaxation and relaxation (1 - alpha + 2 alpha^2) < "
+                f"(1 - alpha)^2: with inertia alpha = {alpha} the relaxation must be below "
+                f"{bound:.6g}, got {lam}"
+            )
+
+    @property
+    def step_size(self) -> float:
+        """rho = 2 lambda beta."""
+        return 2 * self.relaxation * self.cocoercivity
+
+    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> State:
+        beta = operator.cocoercivity
+        if beta is not None and self.cocoercivity > beta:
+            warnings.warn(
+                f"the operator is {beta:.6g}-cocoercive, less than the {self.cocoercivity} given "
+                "to InertialKM; theorem 2 does not cover this run",
+                TheoremWarning,
+                stacklevel=2,
+            )
+        return State(z=z, point=z, residual=operator(z))
+
+    def step(self, operator: Operator, state: State) -> State:
+        z, point = kernels.inertial_km(
+            state.point, state.residual, state.z, self.inertia, self.step_size
+        )
+        return State(z=z, point=point, residual=operator(point))

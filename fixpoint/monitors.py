@@ -1,0 +1,28 @@
+"""Monitors watch a run and never steer it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from fixpoint.iterate import Iterate
+
+
+class Monitor(ABC):
+    """Observes every iteration; what it remembers is a tree of per-row tensors.
+
+    `solve` carries that memory: rows take theirs along when they leave the batch, and the memory
+    of all rows, in their first order, is given to `report` at the end.
+    """
+
+    @abstractmethod
+    def start(self, iterate: Iterate) -> Any:
+        """The memory after the first iterate."""
+
+    @abstractmethod
+    def watch(self, iterate: Iterate, memory: Any) -> Any:
+        """The memory after a further iterate. The old one is left untouched."""
+
+    def report(self, memory: Any) -> Any:
+        """What the solution shows of it; the memory itself unless overridden."""
+        return memory

@@ -1,0 +1,180 @@
+"""The problem: a batched operator T whose zero is sought."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint.rows import select_rows
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What is known of an operator; see `Operator` for the inequalities. None: not known."""
+
+    cocoercivity: float | None = None
+    lipschitz: float | None = None
+    strong_monotonicity: float | None = None
+    averagedness: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+
+
+class Operator(ABC):
+    """A map T on a batch of independent rows; `solve` looks for z with T z = 0.
+
+    The constants are lower bounds (`cocoercivity`, `strong_monotonicity`) or upper bounds
+    (`lipschitz`, `averagedness`) that hold for every row, in the Euclidean norm of a row; None
+    means not known.
+
+    - `cocoercivity` beta: `<T a - T b, a - b> >= beta ||T a - T b||^2`
+    - `lipschitz` L: `||T a - T b|| <= L ||a - b||`
+    - `strong_monotonicity` mu: `<T a - T b, a - b> >= mu ||a - b||^2`
+    - `averagedness` theta: `I - T = (1 - theta) I + theta N` with N nonexpansive
+    """
+
+    cocoercivity: float | None = None
+    lipschitz: float | None = None
+    strong_monotonicity: float | None = None
+    averagedness: float | None = None
+
+    @abstractmethod
+    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """T z: same shape, dtype and device as `z`; row i depends on row i of `z` alone."""
+
+    def evaluate(
+        self, z: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch *shape"], dict[str, Float[Tensor, " batch"]]]:
+        """T z, and what was measured per row on the way (stop rules and monitors read it).
+
+        Override it where an evaluation yields more than T z, as the pixel misfit of a decoder.
+        """
+        return self(z), {}
+
+    @abstractmethod
+    def select(self, rows: Tensor) -> Operator:
+        """The same problem on the rows with these indices, in that order."""
+
+
+class FunctionOperator(Operator):
+    """T from a callable and the per-row tensors it takes after z; see `as_operator`."""
+
+    def __init__(
+        self, function: Callable[..., Tensor], per_row: tuple[Tensor, ...], constants: Constants
+    ) -> None:
+        self.function = function
+        self.per_row = per_row
+        self.constants = constants
+        self.cocoercivity = constants.cocoercivity
+        self.lipschitz = constants.lipschitz
+        self.strong_monotonicity = constants.strong_monotonicity
+        self.averagedness = constants.averagedness
+        self.batch = 0
+
+    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        self.batch = z.shape[0]
+        return self.function(z, *self.per_row)
+
+    def select(self, rows: Tensor) -> Operator:
+        if self.per_row:
+            return FunctionOperator(
+                self.function, select_rows(self.per_row, rows), self.constants
+            )
+        return _RowsOfFunction(self.function, rows, self.batch, self.constants)
+
+
+class _RowsOfFunction(FunctionOperator):
+    """Some rows of a callable without declared per-row tensors.
+
+    The callable is tried on these rows alone. Where that does not give their shape back, it
+    closes over tensors of the full batch, and is evaluated on a full batch: right, but no cheaper.
+    """
+
+    def __init__(
+        self, function: Callable[..., Tensor], rows: Tensor, batch: int, constants: Constants
+    ) -> None:
+        super().__init__(function, (), constants)
+        self.rows = rows
+        self.full_batch = batch
+        self.closes_over_batch = False
+
+    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        if not self.closes_over_batch:
+            try:
+                value = self.function(z)
+            except (RuntimeError, IndexError):
+                value = None
+            if value is not None and value.shape == z.shape:
+                return value
+            self.closes_over_batch = True
+        rows = self.rows.to(z.device)
+        size = max(self.full_batch, z.shape[0])
+        full = z[:1].expand(size, *z.shape[1:]).index_copy(0, rows, z)
+        return self.function(full).index_select(0, rows)
+
+    def select(self, rows: Tensor) -> Operator:
+        selected = _RowsOfFunction(
+            self.function, self.rows[rows.to(self.rows.device)], self.full_batch, self.constants
+        )
+        selected.closes_over_batch = self.closes_over_batch
+        return selected
+
+
+def as_operator(
+    function: Callable[..., Tensor],
+    *per_row: Tensor,
+    cocoercivity: float | None = None,
+    lipschitz: float | None = None,
+    strong_monotonicity: float | None = None,
+    averagedness: float | None = None,
+) -> Operator:
+    """The operator T z = function(z, *per_row).
+
+    Args:
+        function: takes z of shape (batch, *shape) and the per-row tensors; returns T z, same shape.
+        per_row: tensors with the batch first that belong to the rows (data, targets). Declared
+            here they leave the batch together with their rows; a tensor that `function` merely
+            closes over keeps finished rows in every evaluation.
+        cocoercivity, lipschitz, strong_monotonicity, averagedness: constants, where known.
+
+    Raises:
+        TypeError: `function` is not callable. ValueError: a constant is out of range.
+    """
+    if isinstance(function, Operator):
+        return function
+    if not callable(function):
+        raise TypeError(f"as_operator takes a callable, got {type(function).__name__}")
+    constants = Constants(cocoercivity, lipschitz, strong_monotonicity, averagedness)
+    return FunctionOperator(function, per_row, constants)
+
+
+def fixed_point_of(
+    function: Callable[..., Tensor], *per_row: Tensor, lipschitz: float | None = None
+) -> Operator:
+    """T = I - G: the zeros of T are the fixed points of the map G.
+
+    Args:
+        function: G, from z of shape (batch, *shape) and the per-row tensors to the shape of z.
+        per_row: see `as_operator`.
+        lipschitz: Lipschitz constant L of G, where known. For L <= 1, T is 1/(1 + L)-cocoercive
+            and (1 - L)-strongly monotone (Ryu & Yin, Large-Scale Convex Optimization, 2022,
+            section 2.2: the disc of radius L about 1).
+    """
+    if not callable(function):
+        raise TypeError(f"fixed_point_of takes a callable, got {type(function).__name__}")
+    nonexpansive = lipschitz is not None and lipschitz <= 1
+    return as_operator(
+        lambda z, *data: z - function(z, *data),
+        *per_row,
+        cocoercivity=1 / (1 + lipschitz) if nonexpansive else None,
+        lipschitz=None if lipschitz is None else 1 + lipschitz,
+        strong_monotonicity=1 - lipschitz if nonexpansive and lipschitz < 1 else None,
+        averagedness=(1 + lipschitz) / 2 if nonexpansive else None,
+    )

@@ -1,0 +1,379 @@
+"""The loop: the only file that iterates.
+
+Rows are independent. Each leaves the batch when a stop rule ends it, so that the cost of a run is
+the sum of what its rows need. On a GPU nothing is read back to the host inside an iteration: the
+flags are looked at every `check_every` iterations, and rows that ended in between are frozen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from fixpoint import kernels
+from fixpoint.iterate import Iterate
+from fixpoint.iterator import Iterator, State
+from fixpoint.monitors import Monitor
+from fixpoint.operator import Operator
+from fixpoint.rows import expand_rows, join_rows, select_rows, where_rows
+from fixpoint.status import Status
+from fixpoint.stop import Divergence, NonFinite, Residual, StopRule
+
+RUNNING = -1
+
+
+@dataclass(frozen=True)
+class History:
+    """What was measured at every iteration; NaN once a row has left.
+
+    `residual_norm` and the tensors in `measured` have shape (iterations + 1, batch): entry 0
+    belongs to the starting point.
+    """
+
+    residual_norm: Float[Tensor, "iterations batch"]
+    measured: dict[str, Float[Tensor, "iterations batch"]]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """How a run ended, row by row; rows in the order of `z0`.
+
+    Attributes:
+        z: (batch, *shape), the returned points.
+        residual_norm: `||T z||` of the returned points.
+        status: why each row ended.
+        iterations: steps taken by each row.
+        evaluations: calls of T in which each row took part.
+        history: residuals and measurements, iteration by iteration.
+        monitors: the report of each monitor, in the order given.
+        statistics: counts that the iterator keeps, per row.
+    """
+
+    z: Float[Tensor, "batch *shape"]
+    residual_norm: Float[Tensor, " batch"]
+    status: tuple[Status, ...]
+    iterations: Int[Tensor, " batch"]
+    evaluations: Int[Tensor, " batch"]
+    history: History
+    monitors: tuple[Any, ...]
+    statistics: dict[str, Int[Tensor, " batch"]]
+
+    @property
+    def success(self) -> bool:
+        """True where every row converged or reached the noise floor."""
+        return all(status.success for status in self.status)
+
+    def __str__(self) -> str:
+        counts = Counter(self.status)
+        lines = [
+            f"{len(self.status)} rows, {int(self.evaluations.sum())} row evaluations of T, "
+            f"largest residual {float(self.residual_norm.max()):.3g}"
+            if self.status
+            else "no rows"
+        ]
+        for status in Status:
+            if counts[status]:
+                lines.append(f"  {counts[status]:>5}  {status.name}: {status.message}")
+        return "\n".join(lines)
+
+
+class SolveError(RuntimeError):
+    """Raised by `solve(..., throw=True)` where a row did not succeed; carries the `solution`."""
+
+    def __init__(self, solution: Solution) -> None:
+        super().__init__(str(solution))
+        self.solution = solution
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is known of every row so far: the tree that freezes and leaves with it."""
+
+    z: Tensor
+    residual_norm: Tensor
+    status: Tensor
+    iterations: Tensor
+    evaluations: Tensor
+    memories: tuple[Any, ...]
+    observations: tuple[Any, ...]
+    statistics: dict[str, Tensor]
+
+
+class _Watched(Operator):
+    """The user's operator, with its calls counted, checked and its measurements kept."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+        self.calls = 0
+        self.seen: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self.cocoercivity = operator.cocoercivity
+        self.lipschitz = operator.lipschitz
+        self.strong_monotonicity = operator.strong_monotonicity
+        self.averagedness = operator.averagedness
+
+    def __call__(self, z: Tensor) -> Tensor:
+        value, measured = self.operator.evaluate(z)
+        if value.shape != z.shape or value.dtype != z.dtype or value.device != z.device:
+            raise ValueError(
+                f"T must return the shape, dtype and device of its argument: got "
+                f"{tuple(value.shape)} {value.dtype} on {value.device} for "
+                f"{tuple(z.shape)} {z.dtype} on {z.device}"
+            )
+        self.calls += 1
+        self.seen.append((z, measured))
+        return value
+
+    def select(self, rows: Tensor) -> _Watched:
+        selected = _Watched(self.operator.select(rows))
+        selected.calls = self.calls
+        return selected
+
+    def measured_at(self, point: Tensor) -> dict[str, Tensor]:
+        """What was measured at `point` since the last call of this method."""
+        found = [measured for z, measured in self.seen if z is point]
+        self.seen.clear()
+        return found[-1] if found else {}
+
+
+@torch.no_grad()
+def solve(
+    operator: Operator,
+    z0: Float[Tensor, "batch *shape"],
+    iterator: Iterator[Any],
+    *,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    max_iterations: int = 1000,
+    stop: Sequence[StopRule] = (),
+    monitors: Sequence[Monitor] = (),
+    keep: str = "best",
+    callback: Callable[[Iterate], object] | None = None,
+    progress: bool = False,
+    throw: bool = False,
+    check_every: int | None = None,
+) -> Solution:
+    """Look for a zero of `operator` from `z0`, each row on its own.
+
+    A row has converged when `||T z|| <= atol + rtol ||z||` at the point that is returned.
+
+    Args:
+        operator: T; wrap a function with `as_operator`.
+        z0: (batch, *shape), floating point and finite.
+        iterator: the method, as `ForwardStep(step_size=1.0)`.
+        rtol, atol: relative and absolute tolerance on the residual, at least 0.
+        max_iterations: steps at most; a row that gets there has not succeeded.
+        stop: further stop rules; the first one that fires gives the status.
+        monitors: observers, whose reports stand in `solution.monitors`.
+        keep: what a row returns that ended without success: "best" (least residual) or "last".
+        callback: called with every `Iterate`; its return value is ignored.
+        progress: show a progress bar on standard error.
+        throw: raise `SolveError` unless every row succeeded.
+        check_every: iterations between two looks at the flags; 1 on the CPU and 5 elsewhere
+            unless given.
+
+    Raises:
+        TypeError, ValueError: an argument is not usable; nothing was evaluated yet.
+        SolveError: see `throw`.
+    """
+    _check_arguments(operator, z0, iterator, max_iterations, stop, monitors, keep, check_every)
+    if check_every is None:
+        check_every = 1 if z0.device.type == "cpu" else 5
+    rules = (NonFinite(), Residual(rtol=rtol, atol=atol), *stop, Divergence())
+    rows = torch.arange(z0.shape[0], device=z0.device)
+    if len(rows) == 0:
+        return _empty(z0)
+
+    left: list[tuple[Tensor, _Record]] = []
+    log: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+    watched = _Watched(operator)
+    state = iterator.init(watched, z0)
+    record: _Record | None = None
+    bar = tqdm(total=max_iterations, disable=not progress, desc=type(iterator).__name__)
+    with bar:
+        for iteration in range(max_iterations + 1):
+            if iteration > 0:
+                state = iterator.step(watched, state)
+                bar.update()
+            iterate = Iterate(
+                iteration=iteration,
+                rows=rows,
+                state=state,
+                residual_norm=kernels.row_norm(state.residual),
+                point_norm=kernels.row_norm(state.point),
+                measured=watched.measured_at(state.point),
+            )
+            if callback is not None:
+                callback(iterate)
+            running = None if record is None else record.status == RUNNING
+            log.append((rows, *_shown(iterate, running if check_every > 1 else None)))
+            following = _advance(
+                record, iterate, rules, monitors, keep, iterator.statistics(state), watched.calls
+            )
+            # Rows that ended since the last look keep what they had.
+            frozen = running is not None and check_every > 1
+            record = where_rows(running, following, record) if frozen else following
+
+            if iteration % check_every == 0 or iteration == max_iterations:
+                ended = record.status != RUNNING
+                if iteration == max_iterations:
+                    limit = torch.full_like(record.status, Status.MAX_ITERATIONS.code)
+                    record = replace(record, status=torch.where(ended, record.status, limit))
+                    ended = torch.ones_like(ended)
+                gone, stay = ended.nonzero().flatten(), (~ended).nonzero().flatten()
+                if len(gone):
+                    left.append((rows[gone], select_rows(record, gone)))
+                    if not len(stay):
+                        break
+                    rows, state = rows[stay], state.select(stay)
+                    record, watched = select_rows(record, stay), watched.select(stay)
+                bar.set_postfix(running=len(rows), refresh=False)
+
+    solution = _assemble(left, log, len(z0), monitors)
+    if throw and not solution.success:
+        raise SolveError(solution)
+    return solution
+
+
+def _advance(
+    record: _Record | None,
+    iterate: Iterate,
+    rules: Sequence[StopRule],
+    monitors: Sequence[Monitor],
+    keep: str,
+    statistics: dict[str, Tensor],
+    calls: int,
+) -> _Record:
+    """The record after one more iterate."""
+    norm, point = iterate.residual_norm, iterate.state.point
+    if record is None:
+        memories: tuple[Any, ...] = tuple(rule.start(iterate) for rule in rules)
+        observations = tuple(monitor.start(iterate) for monitor in monitors)
+        best, best_norm = point, norm
+    else:
+        memories = record.memories
+        observations = tuple(
+            monitor.watch(iterate, memory)
+            for monitor, memory in zip(monitors, record.observations, strict=True)
+        )
+        better = norm.isfinite() if keep == "last" else norm < record.residual_norm
+        best = torch.where(expand_rows(better, point), point, record.z)
+        best_norm = torch.where(better, norm, record.residual_norm)
+
+    status = torch.full_like(norm, RUNNING, dtype=torch.long)
+    remembered = []
+    for rule, memory in zip(rules, memories, strict=True):
+        fires, memory = rule.check(iterate, memory)
+        remembered.append(memory)
+        fires = fires & (status == RUNNING)
+        status = torch.where(fires, rule.status.code, status)
+        if rule.accepts:
+            best = torch.where(expand_rows(fires, point), point, best)
+            best_norm = torch.where(fires, norm, best_norm)
+    return _Record(
+        z=best,
+        residual_norm=best_norm,
+        status=status,
+        iterations=torch.full_like(status, iterate.iteration),
+        evaluations=torch.full_like(status, calls),
+        memories=tuple(remembered),
+        observations=observations,
+        statistics=statistics,
+    )
+
+
+def _shown(iterate: Iterate, running: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Residuals and measurements, NaN for rows that have ended but not left."""
+    if running is None:
+        return iterate.residual_norm, iterate.measured
+    return (
+        torch.where(running, iterate.residual_norm, torch.nan),
+        {name: torch.where(running, value, torch.nan) for name, value in iterate.measured.items()},
+    )
+
+
+def _assemble(
+    left: list[tuple[Tensor, _Record]],
+    log: list[tuple[Tensor, Tensor, dict[str, Tensor]]],
+    batch: int,
+    monitors: Sequence[Monitor],
+) -> Solution:
+    record = join_rows(left)
+    names = sorted({name for _, _, measured in log for name in measured})
+
+    def table(entries: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+        lines = []
+        for rows, values in entries:
+            line = record.residual_norm.new_full((batch,), torch.nan)
+            lines.append(line if values is None else line.index_copy(0, rows, values.to(line)))
+        return torch.stack(lines)
+
+    return Solution(
+        z=record.z,
+        residual_norm=record.residual_norm,
+        status=tuple(Status.from_code(code) for code in record.status.tolist()),
+        iterations=record.iterations,
+        evaluations=record.evaluations,
+        history=History(
+            residual_norm=table([(rows, norms) for rows, norms, _ in log]),
+            measured={
+                name: table([(rows, measured.get(name)) for rows, _, measured in log])
+                for name in names
+            },
+        ),
+        monitors=tuple(
+            monitor.report(memory)
+            for monitor, memory in zip(monitors, record.observations, strict=True)
+        ),
+        statistics=record.statistics,
+    )
+
+
+def _empty(z0: Tensor) -> Solution:
+    none = torch.zeros(0, dtype=torch.long, device=z0.device)
+    norms = torch.zeros(0, dtype=kernels.accumulation_dtype(z0.dtype), device=z0.device)
+    return Solution(z0, norms, (), none, none, History(norms.reshape(0, 0), {}), (), {})
+
+
+def _check_arguments(
+    operator: Operator,
+    z0: Tensor,
+    iterator: Iterator[State],
+    max_iterations: int,
+    stop: Sequence[StopRule],
+    monitors: Sequence[Monitor],
+    keep: str,
+    check_every: int | None,
+) -> None:
+    if not isinstance(operator, Operator):
+        raise TypeError(
+            f"solve takes an Operator, got {type(operator).__name__}; "
+            "wrap a function with fixpoint.as_operator"
+        )
+    if not isinstance(iterator, Iterator):
+        raise TypeError(f"solve takes an Iterator as ForwardStep(), got {iterator!r}")
+    if not isinstance(z0, Tensor):
+        raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")
+    if not z0.is_floating_point():
+        raise TypeError(f"z0 must be floating point, got {z0.dtype}")
+    if z0.dim() < 2:
+        raise ValueError(f"z0 must have the batch first: (batch, *shape); got {tuple(z0.shape)}")
+    if not bool(z0.isfinite().all()):
+        bad = (~z0.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"z0 contains NaN or infinity in rows {bad}")
+    if not (isinstance(max_iterations, int) and max_iterations >= 0):
+        raise ValueError(f"max_iterations must be a whole number >= 0, got {max_iterations}")
+    if keep not in ("best", "last"):
+        raise ValueError(f'keep must be "best" or "last", got {keep!r}')
+    if check_every is not None and not check_every >= 1:
+        raise ValueError(f"check_every must be at least 1, got {check_every}")
+    for kind, things in ((StopRule, stop), (Monitor, monitors)):
+        for thing in things:
+            if not isinstance(thing, kind):
+                raise TypeError(f"expected a {kind.__name__} instance, got {thing!r}")

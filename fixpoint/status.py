@@ -1,0 +1,35 @@
+"""How a row of a run can end."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Status(Enum):
+    """The reason why a row left the iteration; `message` says it in words."""
+
+    CONVERGED = (0, "the residual of the returned point is within tolerance")
+    NOISE_FLOOR = (1, "the data are explained to within their noise; iterating on would fit it")
+    STALLED = (2, "the residual has stopped falling above the tolerance")
+    DIVERGED = (3, "the residual has grown far beyond its first value")
+    NONFINITE = (4, "the operator returned NaN or infinity; the best finite iterate is returned")
+    MAX_ITERATIONS = (5, "the iteration limit was reached before the tolerance")
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        self.message = message
+
+    @property
+    def success(self) -> bool:
+        """True where the returned point is what was asked for: converged or at the noise floor."""
+        return self in (Status.CONVERGED, Status.NOISE_FLOOR)
+
+    @classmethod
+    def from_code(cls, code: int) -> Status:
+        return _BY_CODE[code]
+
+    def __repr__(self) -> str:
+        return f"Status.{self.name}"
+
+
+_BY_CODE = {status.code: status for status in Status}

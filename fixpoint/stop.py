@@ -1,0 +1,153 @@
+"""Stop rules: each decides, row by row, whether the iteration has reached its end.
+
+`solve` always applies `NonFinite`, `Residual` and `Divergence`; others are passed as
+`stop=(Stagnation(), ...)`. A rule is a frozen dataclass; what it remembers is a tree of per-row
+tensors that `solve` carries for it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from fixpoint.iterate import Iterate
+from fixpoint.status import Status
+
+
+class StopRule(ABC):
+    """Ends rows with `status`. `accepts`: the present point is the one to return, not the best."""
+
+    status: ClassVar[Status]
+    accepts: ClassVar[bool] = False
+
+    def start(self, iterate: Iterate) -> Any:
+        """What to remember, from the first iterate: a tree of per-row tensors."""
+        return ()
+
+    @abstractmethod
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        """Which rows end here, and what to remember next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residual(StopRule):
+    """Converged: `||T z|| <= atol + rtol ||z||` at the point where T was evaluated."""
+
+    rtol: float
+    atol: float
+    status: ClassVar = Status.CONVERGED
+    accepts: ClassVar = True
+
+    def __post_init__(self) -> None:
+        if not (self.rtol >= 0 and self.atol >= 0):
+            raise ValueError(
+                f"rtol and atol must be at least 0, got rtol {self.rtol} and atol {self.atol}"
+            )
+
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        tolerance = self.atol + self.rtol * iterate.point_norm
+        return iterate.residual_norm <= tolerance, memory
+
+
+@dataclass(frozen=True)
+class NonFinite(StopRule):
+    """The residual contains NaN or infinity."""
+
+    status: ClassVar = Status.NONFINITE
+
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        return ~iterate.residual_norm.isfinite(), memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence(StopRule):
+    """The residual exceeds `factor` times its first value (or the tolerance, if that is larger).
+
+    Args:
+        factor: above 1.
+    """
+
+    factor: float = 1e4
+    status: ClassVar = Status.DIVERGED
+
+    def __post_init__(self) -> None:
+        if not self.factor > 1:
+            raise ValueError(f"factor must be above 1, got {self.factor}")
+
+    def start(self, iterate: Iterate) -> Any:
+        return iterate.residual_norm.maximum(1e-6 * iterate.point_norm)
+
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        return iterate.residual_norm > self.factor * memory, memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stagnation(StopRule):
+    """The best residual has not fallen by `improvement` (relative) for `window` iterations.
+
+    Args:
+        window: iterations without improvement that end a row, at least 1.
+        improvement: in [0, 1); 0.01 asks for one per cent.
+    """
+
+    window: int = 5
+    improvement: float = 0.01
+    status: ClassVar = Status.STALLED
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.window, int) and self.window >= 1):
+            raise ValueError(f"window must be a whole number, at least 1, got {self.window}")
+        if not 0 <= self.improvement < 1:
+            raise ValueError(f"improvement must lie in [0, 1), got {self.improvement}")
+
+    def start(self, iterate: Iterate) -> Any:
+        reference = torch.full_like(iterate.residual_norm, float("inf"))
+        return {"reference": reference, "since": torch.zeros_like(reference, dtype=torch.long)}
+
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        norm, reference = iterate.residual_norm, memory["reference"]
+        improved = norm < (1 - self.improvement) * reference
+        since = torch.where(improved, 0, memory["since"] + 1)
+        memory = {"reference": torch.where(improved, norm, reference), "since": since}
+        return since >= self.window, memory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NoiseFloor(StopRule):
+    """Discrepancy principle (Morozov 1966): the misfit has come down to the noise of the data.
+
+    Args:
+        level: the size of the noise, in the units of the measured quantity; a number or (batch,).
+        quantity: the name under which `Operator.evaluate` reports the misfit per row.
+    """
+
+    level: float | Tensor
+    quantity: str = "misfit"
+    status: ClassVar = Status.NOISE_FLOOR
+    accepts: ClassVar = True
+
+    def start(self, iterate: Iterate) -> Any:
+        if self.quantity not in iterate.measured:
+            raise ValueError(
+                f"NoiseFloor watches {self.quantity!r}, but the operator measures "
+                f"{sorted(iterate.measured) or 'nothing'}; report it from Operator.evaluate"
+            )
+        misfit = iterate.measured[self.quantity]
+        level = torch.as_tensor(self.level, dtype=misfit.dtype, device=misfit.device)
+        if level.dim() and level.shape != misfit.shape:
+            raise ValueError(
+                f"level must be a number or one per row, {tuple(misfit.shape)}; "
+                f"got {tuple(level.shape)}"
+            )
+        return level.expand_as(misfit)
+
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        misfit = iterate.measured.get(self.quantity)
+        if misfit is None:  # this iterate's T was not the last evaluation; look again next time
+            return torch.zeros_like(iterate.residual_norm, dtype=torch.bool), memory
+        return misfit <= memory, memory
