@@ -130,7 +130,10 @@ class Autoencoder:
 
         try:
             model = getattr(diffusers, name).from_pretrained(
-                folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True,
+                folder,
+                torch_dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
                 low_cpu_mem_usage=False,
             )
         except Exception as error:

@@ -69,8 +69,10 @@ def _parser() -> argparse.ArgumentParser:
         help="what happened to the decoder's output; auto: what the file shows",
     )
     invert.add_argument(
-        "--iterations", type=int, metavar="N", help="limit on iterations (default 50; 100 for "
-        "paper-adam and gradient)"
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="limit on iterations (default 50; 100 for paper-adam and gradient)",
     )
     invert.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
     invert.add_argument(
@@ -160,12 +162,12 @@ def _demo(options: argparse.Namespace) -> int:
             for name, latent in shown.latents.items()
         },
         shown.curves,
-        shown.to_json()["methods"],
+        shown.table(),
         f"Recovering a latent from an 8-bit picture: {autoencoder}",
     )
     say(f"\nFigure: {options.out / 'demo.png'}")
     if options.json is not None:
-        files.write_json(options.json, shown.to_json())
+        files.write_json(options.json, {"methods": shown.table()})
         say(f"JSON:   {options.json}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from fixpoint.adapters.inversion import (
 )
 from fixpoint.adapters.measure import PeakMemory
 from fixpoint.adapters.observations import EightBit, Identity
-from fixpoint.adapters.pictures import as_pictures, to_pil
+from fixpoint.adapters.pictures import as_pictures
 from fixpoint.iterators import Adam
 
 PHOTOGRAPH = Path(__file__).parent / "photographs" / "chelsea.png"
@@ -48,8 +49,9 @@ class Demonstration:
     latents: dict[str, Tensor]
     curves: dict[str, list[float]]  # NMSE in dB after 1, 2, ... evaluations
 
-    def to_json(self) -> dict[str, object]:
-        return {"methods": [asdict(measurement) for measurement in self.measurements]}
+    def table(self) -> list[dict[str, Any]]:
+        """A dict a method, as the JSON and the figure show it."""
+        return [asdict(measurement) for measurement in self.measurements]
 
 
 def photograph(side: int = SIDE) -> Tensor:

@@ -143,9 +143,7 @@ class PerRow(Observation):
 
     def _each(self, maps: Sequence[object], pictures: Tensor) -> Tensor:
         if len(pictures) != len(self.observations):
-            raise ValueError(
-                f"{len(self.observations)} observations for {len(pictures)} pictures"
-            )
+            raise ValueError(f"{len(self.observations)} observations for {len(pictures)} pictures")
         rows = zip(maps, self.observations, pictures.split(1), strict=True)
         return torch.cat([seen(observation, row) for seen, observation, row in rows])  # type: ignore[operator]
 

@@ -43,7 +43,7 @@ def read_picture(path: str | Path) -> Any:
     Raises:
         ValueError: the file is missing, empty, damaged or not a picture; the message names it.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
     if path.is_dir():
@@ -57,7 +57,7 @@ def read_picture(path: str | Path) -> Any:
         image.load()
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: {error}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture in a format that Pillow reads") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
@@ -149,8 +149,7 @@ def _from_pil(image: Any) -> Pictures:
 def _from_array(array: np.ndarray[Any, Any], value_range: tuple[float, float] | None) -> Pictures:
     if array.ndim not in (3, 4) or array.shape[-1] != 3:
         raise ValueError(
-            "an array must be (height, width, 3) or (batch, height, width, 3), "
-            f"got {array.shape}"
+            f"an array must be (height, width, 3) or (batch, height, width, 3), got {array.shape}"
         )
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise TypeError(f"an array must be uint8 or floating point, got {array.dtype}")

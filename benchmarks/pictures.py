@@ -94,9 +94,7 @@ def dead_leaves(size: int, generator: np.random.Generator) -> Image.Image:
             angle = generator.uniform(0, 2 * np.pi)
             ratio = generator.uniform(0.1, 1)
             corners = np.array([[-1, -ratio], [1, -ratio], [1, ratio], [-1, ratio]]) * radius
-            rotation = np.array(
-                [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-            )
+            rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             points = corners @ rotation.T + (x, y)
             draw.polygon([tuple(point) for point in points], fill=tuple(colour))
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BOX)).astype(float)
@@ -170,9 +168,9 @@ class TrainingPictures:
             left = int(generator.integers(image.width - window + 1))
             top = int(generator.integers(image.height - window + 1))
             box = (left, top, left + window, top + window)
-            pixels = np.asarray(
-                image.resize((size, size), Image.Resampling.BILINEAR, box)
-            ).astype(float)
+            pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box)).astype(
+                float
+            )
         return self.augment(pixels)
 
     def augment(self, pixels: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@
     python benchmarks/train_autoencoders.py adversarial  --out adapters/models/adversarial
 
 Both are diffusers `AutoencoderKL`s, seeded, under an hour on one CPU core each (bfloat16
-autocast). The loss is 4 MSE + L1/2 on pixels plus the KL divergence to a standard normal;
+autocast). The loss is 4 MSE (`kl` adds L1/2) on pixels plus the KL divergence to a standard normal;
 `adversarial` adds, half way, a patch discriminator with a hinge loss and the adaptive weight of
 Esser et al. (Taming Transformers, CVPR 2021, equation 7).
 
@@ -35,9 +35,12 @@ class Recipe:
     """What distinguishes the two embedded autoencoders."""
 
     channels: tuple[int, ...]
+    latent_channels: int
     attention: bool
     steps: int
     kl_weight: float
+    l1_weight: float
+    kl_warmup: int  # steps over which the weight grows to its value
     adversarial_from: int | None
     peak_rate: float = 1.5e-3
     batch: int = 16
@@ -46,8 +49,8 @@ class Recipe:
 
 
 RECIPES = {
-    "kl": Recipe((32, 64, 96), False, 4000, 1e-3, None),
-    "adversarial": Recipe((32, 64, 64, 96), True, 3500, 1e-3, 2000),
+    "kl": Recipe((32, 64, 96), 4, False, 4000, 1e-3, 0.5, 0, None),
+    "adversarial": Recipe((32, 64, 64, 96), 8, True, 4000, 5e-4, 0.0, 1500, 2500),
 }
 
 
@@ -60,14 +63,14 @@ def build(recipe: Recipe) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * depth,
         block_out_channels=recipe.channels,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=recipe.latent_channels,
         norm_num_groups=4,
         sample_size=recipe.size,
         mid_block_add_attention=recipe.attention,
         force_upcast=False,
     )
     for name, parameter in model.named_parameters():
-        if ".conv2." in name:
+        if ".conv2." in name or ".to_out." in name:
             nn.init.zeros_(parameter)
     nn.init.constant_(model.quant_conv.bias[model.config.latent_channels :], -6.0)
     return model
@@ -88,9 +91,9 @@ class PatchDiscriminator(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(width, 1, 3, 1, 1))
 
 
-def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
+def reconstruction_loss(output: Tensor, target: Tensor, l1_weight: float) -> Tensor:
     error = output - target
-    return 4 * error.square().mean() + 0.5 * error.abs().mean()
+    return 4 * error.square().mean() + l1_weight * error.abs().mean()
 
 
 def rate(step: int, recipe: Recipe) -> float:
@@ -149,9 +152,10 @@ def train(name: str, out: Path, threads: int) -> None:
             posterior = model.encode(target).latent_dist
             output = model.decode(posterior.sample()).sample
         output = output.float()
-        reconstruction = reconstruction_loss(output, target)
+        reconstruction = reconstruction_loss(output, target, recipe.l1_weight)
         divergence = posterior.kl().float().mean() / posterior.mean[0].numel()
-        loss = reconstruction + recipe.kl_weight * divergence
+        warmup = min(1.0, (step + 1) / recipe.kl_warmup) if recipe.kl_warmup else 1.0
+        loss = reconstruction + recipe.kl_weight * warmup * divergence
         if fooling:
             discriminator.requires_grad_(False)
             with torch.autocast("cpu", torch.bfloat16):

@@ -9,8 +9,6 @@ from fixpoint.solve import History, Solution, SolveError, solve
 from fixpoint.status import Status
 from fixpoint.version import __version__
 
-
-
 __all__ = [
     "Adam",
     "Anderson",

@@ -84,9 +84,7 @@ class FunctionOperator(Operator):
 
     def select(self, rows: Tensor) -> Operator:
         if self.per_row:
-            return FunctionOperator(
-                self.function, select_rows(self.per_row, rows), self.constants
-            )
+            return FunctionOperator(self.function, select_rows(self.per_row, rows), self.constants)
         return _RowsOfFunction(self.function, rows, self.batch, self.constants)
 
 
@@ -169,12 +167,11 @@ def fixed_point_of(
     """
     if not callable(function):
         raise TypeError(f"fixed_point_of takes a callable, got {type(function).__name__}")
-    nonexpansive = lipschitz is not None and lipschitz <= 1
-    return as_operator(
-        lambda z, *data: z - function(z, *data),
-        *per_row,
-        cocoercivity=1 / (1 + lipschitz) if nonexpansive else None,
-        lipschitz=None if lipschitz is None else 1 + lipschitz,
-        strong_monotonicity=1 - lipschitz if nonexpansive and lipschitz < 1 else None,
-        averagedness=(1 + lipschitz) / 2 if nonexpansive else None,
-    )
+    constants: dict[str, float] = {}
+    if lipschitz is not None:
+        constants["lipschitz"] = 1 + lipschitz
+        if lipschitz <= 1:
+            constants["cocoercivity"] = 1 / (1 + lipschitz)
+            constants["strong_monotonicity"] = 1 - lipschitz
+            constants["averagedness"] = (1 + lipschitz) / 2
+    return as_operator(lambda z, *data: z - function(z, *data), *per_row, **constants)

@@ -24,7 +24,7 @@ def map_rows(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree
         return function(first, *others)  # type: ignore[return-value]
     if dataclasses.is_dataclass(first) and not isinstance(first, type):
         names = [field.name for field in dataclasses.fields(first)]
-        return dataclasses.replace(
+        return dataclasses.replace(  # type: ignore[return-value]
             first,
             **{
                 name: map_rows(

@@ -63,9 +63,7 @@ def constant(value: float) -> Constant:
     return Constant(value)
 
 
-def warmup_cosine(
-    peak: float, steps: int, warmup: float = 0.1, hold: float = 0.8
-) -> WarmupCosine:
+def warmup_cosine(peak: float, steps: int, warmup: float = 0.1, hold: float = 0.8) -> WarmupCosine:
     """The paper's schedule for a run of `steps` steps; see `WarmupCosine`."""
     return WarmupCosine(peak, steps, warmup, hold)
 

@@ -211,14 +211,16 @@ def solve(
             )
             if callback is not None:
                 callback(iterate)
-            running = None if record is None else record.status == RUNNING
-            log.append((rows, *_shown(iterate, running if check_every > 1 else None)))
+            # Rows that ended since the flags were last looked at are frozen; None: there are none.
+            running = None if record is None or check_every == 1 else record.status == RUNNING
+            log.append((rows, *_shown(iterate, running)))
             following = _advance(
                 record, iterate, rules, monitors, keep, iterator.statistics(state), watched.calls
             )
-            # Rows that ended since the last look keep what they had.
-            frozen = running is not None and check_every > 1
-            record = where_rows(running, following, record) if frozen else following
+            if record is None or running is None:
+                record = following
+            else:
+                record = where_rows(running, following, record)
 
             if iteration % check_every == 0 or iteration == max_iterations:
                 ended = record.status != RUNNING

@@ -92,8 +92,8 @@ def rotation(
 ) -> Affine:
     """Rotation by `angle` (radians) in the planes of consecutive coordinate pairs.
 
-    `<T a, a> = cos(angle) ||a||^2` for every a: cocoercivity and strong monotonicity are
-    max(0, cos(angle)), exactly.
+    `<T a, a> = cos(angle) ||a||^2` for every a: cocoercivity and strong monotonicity are exactly
+    cos(angle) up to a quarter turn; beyond it T is not monotone and they are None.
     """
     if size % 2:
         raise ValueError(f"a rotation by planes needs an even size, got {size}")
@@ -101,7 +101,7 @@ def rotation(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]],
         dtype=torch.float64,
     )
-    cosine = max(0.0, math.cos(angle))
+    cosine = math.cos(angle) if math.cos(angle) >= 0 else None
     return Affine(
         torch.block_diag(*[block] * (size // 2)),
         zero,

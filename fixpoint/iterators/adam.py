@@ -39,7 +39,7 @@ class Adam(Iterator[AdamState]):
             z is in 16 bits.
     """
 
-    schedule: schedules.Schedule = schedules.constant(0.01)
+    schedule: schedules.Schedule = schedules.Constant(0.01)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float | None = None
 
