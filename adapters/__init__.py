@@ -2,6 +2,7 @@
 
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.decoder_inversion import DecoderInversion
+from fixpoint.adapters.files import read_latent, write_latent
 from fixpoint.adapters.inversion import (
     Inversion,
     invert,
@@ -10,6 +11,7 @@ from fixpoint.adapters.inversion import (
     nmse_db,
 )
 from fixpoint.adapters.observations import Clip, EightBit, Identity, Jpeg, Observation, PerRow
+from fixpoint.adapters.pictures import as_pictures, to_pil
 
 __all__ = [
     "Autoencoder",
@@ -21,8 +23,12 @@ __all__ = [
     "Jpeg",
     "Observation",
     "PerRow",
+    "as_pictures",
     "invert",
     "invert_by_encoder",
     "invert_by_gradient",
     "nmse_db",
+    "read_latent",
+    "to_pil",
+    "write_latent",
 ]

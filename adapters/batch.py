@@ -15,7 +15,6 @@ import torch
 from fixpoint import schedules
 from fixpoint.adapters import files, report
 from fixpoint.adapters.autoencoder import Autoencoder
-from fixpoint.adapters.command import load_model
 from fixpoint.adapters.inversion import (
     Inversion,
     invert,
@@ -25,23 +24,28 @@ from fixpoint.adapters.inversion import (
 from fixpoint.adapters.measure import PeakMemory
 from fixpoint.adapters.observations import Clip, EightBit, Identity, Jpeg, Observation
 from fixpoint.adapters.pictures import as_pictures, check_sides, read_picture, to_pil
+from fixpoint.iterator import Iterator
 from fixpoint.iterators import Adam, Anderson, ForwardStep, InertialKM
 from fixpoint.status import Status
 from fixpoint.version import __version__
 
+FAILED = (Status.NONFINITE.name, Status.DIVERGED.name)
+REFUSED = "REFUSED"
 
-def run(options: argparse.Namespace, say: Callable[[str], object]) -> int:
-    """`fixpoint invert`: check everything, then invert picture by picture. Returns 0 or 1."""
-    if options.iterations is not None and options.iterations < 1:
-        raise ValueError(f"--iterations must be at least 1, got {options.iterations}")
-    if options.step_size is not None and options.method != "forward-step":
-        raise ValueError("--step-size belongs to --method forward-step")
-    stems = [path.stem for path in options.pictures]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
-    if options.truth is not None and len(options.pictures) > 1:
-        raise ValueError("--truth goes with one picture")
+
+def run(
+    options: argparse.Namespace,
+    load: Callable[[], Autoencoder],
+    say: Callable[[str], object],
+) -> int:
+    """`fixpoint invert`: check everything, load the model, then invert picture by picture.
+
+    Returns:
+        0, or 1 where an inversion diverged or ended in NaN, or 2 where a picture was refused
+        that only the model could judge. The JSON report holds whatever was done, also when the
+        run is interrupted.
+    """
+    _check_options(options)
     images = [read_picture(path) for path in options.pictures]
     for path, image in zip(options.pictures, images, strict=True):
         as_pictures(image)
@@ -50,43 +54,90 @@ def run(options: argparse.Namespace, say: Callable[[str], object]) -> int:
     files.check_folder(options.out)
     if options.json is not None:
         files.check_folder(options.json.parent)
-    autoencoder = load_model(options)
+    autoencoder = load()
     for path, image in zip(options.pictures, images, strict=True):
-        try:
-            check_sides(as_pictures(image).values, autoencoder.factor)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        _check_size(path, as_pictures(image).values, autoencoder, truth)
 
-    entries = []
     say(f"{autoencoder}, method {options.method}")
-    for path, image in zip(options.pictures, images, strict=True):
-        with PeakMemory(autoencoder.device) as memory:
-            inversion = _invert(options, autoencoder, image, path)
-        entry = _entry(path, inversion, memory.added)
-        if truth is not None:
-            _check_truth(truth, inversion)
-            entry["nmse_db"] = _number(float(inversion.nmse_db(truth.to(inversion.latent))))
-        entry |= _write(options, autoencoder, path, inversion)
-        entries.append(entry)
-        say(_line(entry))
-    if options.json is not None:
-        settings = {
-            "model": str(options.model),
-            "autoencoder": repr(autoencoder),
-            "method": options.method,
-            "observation": options.observation,
-            "dtype": options.dtype,
-            "device": str(autoencoder.device),
-            "versions": {
-                "fixpoint": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        files.write_json(options.json, settings | {"pictures": entries})
-        say(f"JSON: {options.json}")
-    failed = {Status.NONFINITE.name, Status.DIVERGED.name}
-    return 1 if any(entry["status"] in failed for entry in entries) else 0
+    entries: list[dict[str, Any]] = []
+    try:
+        for path, image in zip(options.pictures, images, strict=True):
+            try:
+                entries.append(_picture(options, autoencoder, path, image, truth))
+                say(_line(entries[-1]))
+            except ValueError as error:
+                entries.append({"picture": str(path), "status": REFUSED, "message": str(error)})
+                print(f"fixpoint: error: {path}: {error}", file=sys.stderr)
+    finally:
+        if options.json is not None:
+            files.write_json(options.json, _settings(options, autoencoder) | {"pictures": entries})
+            say(f"JSON: {options.json}")
+    statuses = {entry["status"] for entry in entries}
+    return 2 if REFUSED in statuses else 1 if statuses & set(FAILED) else 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other, rather than ignore one."""
+    if options.iterations is not None and options.iterations < 1:
+        raise ValueError(f"--iterations must be at least 1, got {options.iterations}")
+    if options.step_size is not None and options.method != "forward-step":
+        raise ValueError("--step-size belongs to --method forward-step")
+    if options.method == "encoder" and options.iterations is not None:
+        raise ValueError("--iterations does not go with --method encoder")
+    if options.method in ("encoder", "gradient") and options.observation != "auto":
+        raise ValueError(f"--observation does not go with --method {options.method}")
+    if options.truth is not None and len(options.pictures) > 1:
+        raise ValueError("--truth goes with one picture")
+    stems = [path.stem for path in options.pictures]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
+
+
+def _check_size(
+    path: Path, values: torch.Tensor, autoencoder: Autoencoder, truth: torch.Tensor | None
+) -> None:
+    try:
+        check_sides(values, autoencoder.factor)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    sides = [side // autoencoder.factor for side in values.shape[-2:]]
+    latent = (1, autoencoder.channels, *sides)
+    if truth is not None and truth.shape != latent:
+        raise ValueError(
+            f"the true latent has shape {tuple(truth.shape)}, that of {path} has {latent}"
+        )
+
+
+def _picture(
+    options: argparse.Namespace,
+    autoencoder: Autoencoder,
+    path: Path,
+    image: Any,
+    truth: torch.Tensor | None,
+) -> dict[str, Any]:
+    """Invert one picture and write its files; returns its entry in the report."""
+    with PeakMemory(autoencoder.device) as memory:
+        inversion = _invert(options, autoencoder, image, path)
+    evaluations = int(inversion.evaluations)
+    entry: dict[str, Any] = {
+        "picture": str(path),
+        "status": None,
+        "message": "no solver ran",
+        "observation": repr(inversion.observation),
+        "evaluations": evaluations,
+        "seconds": inversion.seconds,
+        "milliseconds_per_evaluation": 1e3 * inversion.seconds / max(1, evaluations),
+        "psnr_db": _number(float(inversion.psnr_db)),
+        "peak_bytes": memory.added,
+    }
+    if inversion.solution is not None:
+        status, norm = inversion.status[0], float(inversion.latent.norm())
+        entry["status"], entry["message"] = status.name, status.message
+        entry["relative_residual"] = _number(float(inversion.solution.residual_norm) / norm)
+    if truth is not None:
+        entry["nmse_db"] = _number(float(inversion.nmse_db(truth.to(inversion.latent))))
+    return entry | _write(options, autoencoder, path, inversion)
 
 
 def _invert(
@@ -97,23 +148,23 @@ def _invert(
         return invert_by_encoder(autoencoder, image)
     if options.method == "gradient":
         return invert_by_gradient(autoencoder, image, steps=options.iterations or 100, progress=bar)
-    iterations = options.iterations or (100 if options.method == "paper-adam" else 50)
     observation = _observation(options.observation, image, path)
     if options.method == "paper-adam":
+        steps = options.iterations or 100
         eps = 1e-8 if autoencoder.dtype == torch.float32 else 1e-4
-        iterator = Adam(schedule=schedules.warmup_cosine(0.01, iterations), eps=eps)
         return invert(
             autoencoder,
             image,
-            observation=observation if options.observation != "auto" else Identity(),
-            iterator=iterator,
-            max_iterations=iterations,
+            observation=observation or Identity(),
+            iterator=Adam(schedule=schedules.warmup_cosine(0.01, steps), eps=eps),
+            max_iterations=steps,
             stop=(),
             progress=bar,
         )
-    iterators = {
+    step_size = 1.0 if options.step_size is None else options.step_size
+    iterators: dict[str, Iterator[Any] | None] = {
         "auto": None,
-        "forward-step": ForwardStep(step_size=options.step_size or 1.0),
+        "forward-step": ForwardStep(step_size=step_size),
         "anderson": Anderson(),
         "inertial-km": InertialKM(),
     }
@@ -122,7 +173,7 @@ def _invert(
         image,
         observation=observation,
         iterator=iterators[options.method],
-        max_iterations=iterations,
+        max_iterations=options.iterations or 50,
         progress=bar,
     )
 
@@ -133,33 +184,6 @@ def _observation(name: str, image: Any, path: Path) -> Observation | None:
             raise ValueError(f"--observation jpeg: {path} is not a JPEG file")
         return Jpeg.of(image)
     return {"auto": None, "none": Identity(), "clip": Clip(), "8bit": EightBit()}[name]
-
-
-def _check_truth(truth: torch.Tensor, inversion: Inversion) -> None:
-    if truth.shape != inversion.latent.shape:
-        raise ValueError(
-            f"the true latent has shape {tuple(truth.shape)}, "
-            f"this picture's {tuple(inversion.latent.shape)}"
-        )
-
-
-def _entry(path: Path, inversion: Inversion, peak_bytes: int | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "picture": str(path),
-        "status": None,
-        "message": "no solver ran",
-        "evaluations": int(inversion.evaluations),
-        "seconds": inversion.seconds,
-        "milliseconds_per_evaluation": 1e3 * inversion.seconds / max(1, int(inversion.evaluations)),
-        "psnr_db": _number(float(inversion.psnr_db)),
-        "peak_bytes": peak_bytes,
-    }
-    if inversion.solution is not None:
-        status = inversion.status[0]
-        norm = float(inversion.latent.norm())
-        entry["status"], entry["message"] = status.name, status.message
-        entry["relative_residual"] = _number(float(inversion.solution.residual_norm) / norm)
-    return entry
 
 
 def _write(
@@ -175,10 +199,21 @@ def _write(
     files.write_whole(reconstruction, lambda temporary: image.save(temporary, "PNG"))
     title = f"{path.name}: {autoencoder}, method {options.method}"
     report.inversion_figure(figure, inversion, 0, title)
+    return {"latent": str(latent), "reconstruction": str(reconstruction), "report": str(figure)}
+
+
+def _settings(options: argparse.Namespace, autoencoder: Autoencoder) -> dict[str, Any]:
     return {
-        "latent": str(latent),
-        "reconstruction": str(reconstruction),
-        "report": str(figure),
+        "model": str(options.model),
+        "autoencoder": repr(autoencoder),
+        "method": options.method,
+        "dtype": options.dtype,
+        "device": str(autoencoder.device),
+        "versions": {
+            "fixpoint": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
     }
 
 

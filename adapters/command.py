@@ -119,7 +119,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _invert(options: argparse.Namespace) -> int:
     from fixpoint.adapters import batch
 
-    return batch.run(options, _sayer(options.quiet))
+    return batch.run(options, lambda: _load_model(options), _sayer(options.quiet))
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -133,7 +133,7 @@ def _demo(options: argparse.Namespace) -> int:
     files.check_folder(options.out)
     if options.json is not None:
         files.check_folder(options.json.parent)
-    autoencoder = load_model(options)
+    autoencoder = _load_model(options)
     picture = demo.photograph(demo.SIDE)
     height, width = picture.shape[-2:]
     say(
@@ -172,7 +172,7 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def load_model(options: argparse.Namespace) -> Any:
+def _load_model(options: argparse.Namespace) -> Any:
     """The autoencoder named by --model, --dtype and --device."""
     import torch
 

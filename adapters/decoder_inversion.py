@@ -7,6 +7,7 @@ with an encoder E, a decoder D, the picture x and the observation Q that made x 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -75,9 +76,7 @@ class DecoderInversion(Operator):
         return residual, {"misfit": misfit / math.sqrt(self.image[0].numel())}
 
     def select(self, rows: Tensor) -> DecoderInversion:
-        selected = object.__new__(DecoderInversion)
-        selected.encode = self.encode
-        selected.decode = self.decode
+        selected = copy.copy(self)
         selected.image = select_rows(self.image, rows)
         selected.start = select_rows(self.start, rows)
         selected.observation = self.observation.select(rows)

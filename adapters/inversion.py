@@ -16,8 +16,8 @@ from tqdm import tqdm
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.decoder_inversion import DecoderInversion
-from fixpoint.adapters.observations import Observation
-from fixpoint.adapters.pictures import as_pictures, check_sides, to_pil
+from fixpoint.adapters.observations import Clip, Identity, Observation
+from fixpoint.adapters.pictures import Pictures, as_pictures, check_sides, to_pil
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson
@@ -37,6 +37,7 @@ class Inversion:
         reconstruction: D(latent), clipped to [-1, 1].
         evaluations: per row: of E(D(.)), or gradient steps.
         seconds: of the whole batch, with E(x), without the reconstruction.
+        observation: what was taken to have happened to the decoder's output.
         solution: the solver's account of the run; None where no solver ran.
     """
 
@@ -45,6 +46,7 @@ class Inversion:
     reconstruction: Float[Tensor, "batch 3 height width"]
     evaluations: Int[Tensor, " batch"]
     seconds: float
+    observation: Observation
     solution: Solution | None = None
 
     @property
@@ -98,7 +100,7 @@ def invert(
             `as_pictures`. Never resized.
         observation: what happened to the decoder's output before it became this picture; by
             default what the picture shows: JPEG with the file's own settings, 8 bits for
-            anything on the 8-bit grid, nothing otherwise.
+            anything on the 8-bit grid, clipping where values touch -1 or 1, else nothing.
         iterator: the method; by default safeguarded Anderson acceleration of unit forward steps.
         max_iterations: evaluations of E(D(.)) beyond the first, per picture, at most.
         rtol: tolerance on `||E(Q(D(z))) - E(x)||` relative to `||z||`.
@@ -122,7 +124,7 @@ def invert(
         pictures.observation if observation is None else observation,
     )
     if stop is None:
-        stop = default_stop(operator, pictures.observation)
+        stop = default_stop(operator.observation, pictures)
     solution = solve(
         operator,
         operator.start,
@@ -135,7 +137,15 @@ def invert(
     )
     _synchronize(autoencoder)
     seconds = time.perf_counter() - started
-    return _finish(autoencoder, values, solution.z, solution.evaluations, seconds, solution)
+    return _finish(
+        autoencoder,
+        values,
+        solution.z,
+        solution.evaluations,
+        seconds,
+        operator.observation,
+        solution,
+    )
 
 
 def default_iterator() -> Iterator[Any]:
@@ -143,13 +153,13 @@ def default_iterator() -> Iterator[Any]:
     return Anderson(memory=5, mixing=1.0)
 
 
-def default_stop(operator: DecoderInversion, came_with: Observation) -> tuple[StopRule, ...]:
-    """Stagnation always; the noise floor where the operator leaves out known noise."""
-    rules: tuple[StopRule, ...] = (Stagnation(window=10, improvement=0.01),)
-    unexplained = came_with.noise_level > operator.observation.noise_level
-    if unexplained:
-        rules = (NoiseFloor(level=came_with.noise_level), *rules)
-    return rules
+def default_stop(observation: Observation, pictures: Pictures) -> tuple[StopRule, ...]:
+    """Stagnation always; the noise floor where `observation` leaves out known rounding."""
+    stagnation = Stagnation(window=10, improvement=0.01)
+    if isinstance(observation, Identity | Clip):
+        level = pictures.observation.noise_levels(len(pictures.values))
+        return (NoiseFloor(level=level), stagnation)
+    return (stagnation,)
 
 
 def invert_by_encoder(
@@ -165,7 +175,7 @@ def invert_by_encoder(
     _synchronize(autoencoder)
     seconds = time.perf_counter() - started
     none = torch.zeros(len(values), dtype=torch.long)
-    return _finish(autoencoder, values, latent, none, seconds, None)
+    return _finish(autoencoder, values, latent, none, seconds, Identity())
 
 
 def invert_by_gradient(
@@ -226,7 +236,7 @@ def invert_by_gradient(
     _synchronize(autoencoder)
     seconds = time.perf_counter() - started
     count = torch.full((len(values),), steps, dtype=torch.long)
-    return _finish(autoencoder, values, best, count, seconds, None)
+    return _finish(autoencoder, values, best, count, seconds, Identity())
 
 
 @torch.no_grad()
@@ -236,7 +246,8 @@ def _finish(
     latent: Tensor,
     evaluations: Tensor,
     seconds: float,
-    solution: Solution | None,
+    observation: Observation,
+    solution: Solution | None = None,
 ) -> Inversion:
     return Inversion(
         latent=latent,
@@ -244,6 +255,7 @@ def _finish(
         reconstruction=autoencoder.decode(latent).clamp(-1, 1),
         evaluations=evaluations,
         seconds=seconds,
+        observation=observation,
         solution=solution,
     )
 

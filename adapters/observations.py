@@ -25,7 +25,7 @@ class Observation(ABC):
     """A map from decoded pictures to observed ones, each row on its own."""
 
     noise_level: float = 0.0
-    """Root mean square, per value, of what it adds beyond its `continuous` part."""
+    """Root mean square, per value, of the noise it adds, where that is known; else 0."""
 
     @abstractmethod
     def __call__(
@@ -38,6 +38,10 @@ class Observation(ABC):
     ) -> Float[Tensor, "batch 3 height width"]:
         """The observation without its quantisation, for measuring the distance to a picture."""
         return self(pictures)
+
+    def noise_levels(self, batch: int) -> Float[Tensor, " batch"]:
+        """`noise_level` of every row."""
+        return torch.full((batch,), self.noise_level)
 
     def select(self, rows: Tensor) -> Observation:
         """The observation of the rows with these indices."""
@@ -146,6 +150,9 @@ class PerRow(Observation):
             raise ValueError(f"{len(self.observations)} observations for {len(pictures)} pictures")
         rows = zip(maps, self.observations, pictures.split(1), strict=True)
         return torch.cat([seen(observation, row) for seen, observation, row in rows])  # type: ignore[operator]
+
+    def noise_levels(self, batch: int) -> Tensor:
+        return torch.cat([observation.noise_levels(1) for observation in self.observations])
 
     def select(self, rows: Tensor) -> PerRow:
         return PerRow(tuple(self.observations[row] for row in rows.tolist()))

@@ -26,7 +26,9 @@ def inversion_figure(path: Path, inversion: Inversion, row: int, title: str) -> 
     psnr = float(inversion.psnr_db[row])
     _show(axes[1], inversion.reconstruction[row], f"D(latent): {psnr:.1f} dB PSNR")
     error = (inversion.reconstruction[row] - inversion.picture[row]).abs().amax(0) * 127.5
-    drawn = axes[2].imshow(error.cpu(), cmap="magma", vmin=0, vmax=max(1.0, float(error.max())))
+    drawn = axes[2].imshow(
+        error.cpu().numpy(), cmap="magma", vmin=0, vmax=max(1.0, float(error.max()))
+    )
     axes[2].set_title("largest error of a pixel (8-bit levels)", fontsize=10)
     axes[2].set_axis_off()
     figure.colorbar(drawn, ax=axes[2], fraction=0.046)
@@ -76,7 +78,7 @@ def demo_figure(
     axes = []
     for index, (name, error) in enumerate(errors.items()):
         axis = figure.add_subplot(upper[index + 1])
-        drawn = axis.imshow(error.clamp(1e-4, 1), cmap="magma", norm=norm)
+        drawn = axis.imshow(error.clamp(1e-4, 1).numpy(), cmap="magma", norm=norm)
         axis.set_title(f"{name}\n{table[index]['nmse_db']:.1f} dB", fontsize=10)
         axis.set_axis_off()
         axes.append(axis)
@@ -124,5 +126,5 @@ def _show(axis: Any, picture: Tensor, title: str) -> None:
 def _curve(axis: Any, values: Tensor, label: str, colour: str) -> None:
     values = values.cpu()[~torch.isnan(values.cpu())]
     positive = torch.where(values > 0, values, torch.nan)
-    axis.semilogy(range(1, len(values) + 1), positive, label=label, color=colour, lw=2)
+    axis.semilogy(range(1, len(values) + 1), positive.numpy(), label=label, color=colour, lw=2)
     axis.grid(alpha=0.25)

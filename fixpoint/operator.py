@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -107,10 +109,20 @@ class _RowsOfFunction(FunctionOperator):
         if not self.closes_over_batch:
             try:
                 value = self.function(z)
-            except (RuntimeError, IndexError):
-                value = None
-            if value is not None and value.shape == z.shape:
-                return value
+                problem = f"it returned {tuple(value.shape)}"
+                if value.shape == z.shape:
+                    return value
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, IndexError) as error:
+                problem = str(error)
+            warnings.warn(
+                f"the wrapped function cannot be evaluated on {len(z)} of its rows alone "
+                f"({problem}); finished rows stay in every evaluation. Pass the per-row tensors "
+                "it closes over as as_operator(function, tensor, ...)",
+                UserWarning,
+                stacklevel=2,
+            )
             self.closes_over_batch = True
         rows = self.rows.to(z.device)
         size = max(self.full_batch, z.shape[0])

@@ -7,3 +7,61 @@ import torch
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def autoencoder():
+    """The embedded autoencoder of factor 4."""
+    from fixpoint.adapters import Autoencoder
+
+    return Autoencoder.embedded()
+
+
+@pytest.fixture(scope="session")
+def photograph():
+    """A 64 x 64 crop of the bundled photograph on [-1, 1]: (1, 3, 64, 64)."""
+    from fixpoint.adapters.demo import photograph
+
+    return photograph(64)
+
+
+@pytest.fixture
+def generated(autoencoder, photograph):
+    """A latent and the 8-bit picture decoded from it."""
+    from fixpoint.adapters import EightBit
+
+    with torch.no_grad():
+        latent = autoencoder.encode(photograph)
+        return latent, EightBit()(autoencoder.decode(latent))
+
+
+def tiny_vae(**config):
+    """A random AutoencoderKL of factor 2 in a few thousand parameters."""
+    from diffusers import AutoencoderKL
+
+    options = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+        "latent_channels": 4,
+        "sample_size": 16,
+    }
+    return AutoencoderKL(**(options | config)).eval()
+
+
+@pytest.fixture(name="tiny_vae")
+def _tiny_vae():
+    return tiny_vae
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Any attempt to open a connection fails the test."""
+    import socket
+
+    def refuse(*arguments, **options):
+        pytest.fail("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)

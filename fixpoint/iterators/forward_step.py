@@ -40,7 +40,7 @@ class ForwardStep(Iterator[State]):
                 f"theorem 1 needs step_size < 2 beta = {2 * beta:.6g}, got {self.step_size}; "
                 "convergence is not guaranteed",
                 TheoremWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
         return State(z=z, point=z, residual=operator(z))
 

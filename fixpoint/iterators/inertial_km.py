@@ -61,7 +61,7 @@ class InertialKM(Iterator[State]):
                 f"the operator is {beta:.6g}-cocoercive, less than the {self.cocoercivity} given "
                 "to InertialKM; theorem 2 does not cover this run",
                 TheoremWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
         return State(z=z, point=z, residual=operator(z))
 

@@ -84,7 +84,8 @@ def test_a_closure_over_the_full_batch_still_solves():
     target = torch.randn(4, 3, dtype=torch.float64)
     slope = torch.tensor([[1.0], [0.5], [0.3], [0.1]], dtype=torch.float64)
     operator = as_operator(lambda z: slope * (z - target))
-    solution = solve(operator, torch.zeros_like(target), ForwardStep(), rtol=1e-8)
+    with pytest.warns(UserWarning, match="Pass the per-row tensors"):
+        solution = solve(operator, torch.zeros_like(target), ForwardStep(), rtol=1e-8)
     assert solution.success
     assert len(set(solution.iterations.tolist())) == 4
     torch.testing.assert_close(solution.z, target, rtol=1e-6, atol=1e-6)
