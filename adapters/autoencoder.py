@@ -31,8 +31,8 @@ class Autoencoder:
         self.model = model
         self.factor = factor
         self.channels = channels
-        self.shift = shift
-        self.scale = scale
+        self.shift = shift.to(model.device)
+        self.scale = scale.to(model.device)
 
     @property
     def dtype(self) -> torch.dtype:

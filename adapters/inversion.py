@@ -155,7 +155,7 @@ def default_iterator() -> Iterator[Any]:
 
 def default_stop(observation: Observation, pictures: Pictures) -> tuple[StopRule, ...]:
     """Stagnation always; the noise floor where `observation` leaves out known rounding."""
-    stagnation = Stagnation(window=10, improvement=0.01)
+    stagnation = Stagnation(window=5, improvement=0.05)
     if isinstance(observation, Identity | Clip):
         level = pictures.observation.noise_levels(len(pictures.values))
         return (NoiseFloor(level=level), stagnation)

@@ -182,12 +182,21 @@ def train(name: str, out: Path, threads: int) -> None:
             for kept, current in zip(average.parameters(), model.parameters(), strict=True):
                 kept.lerp_(current, 1 - decay)
         if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
-            report = measure(average, crops)
+            report = store(average, crops, out)
             report |= {"step": step + 1, "minutes": (time.time() - started) / 60}
-            average.register_to_config(scaling_factor=report["scaling_factor"])
-            average.save_pretrained(out)
             (out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
             print(json.dumps(report), flush=True)
+
+
+def store(model: AutoencoderKL, crops: Tensor, out: Path) -> dict[str, object]:
+    """Save a float16 copy, and measure what it is once loaded in float32 again."""
+    stored = copy.deepcopy(model).half().float()
+    report = measure(stored, crops)
+    stored.register_to_config(scaling_factor=report["scaling_factor"])
+    stored.half().save_pretrained(out)
+    for path in out.iterdir():
+        path.chmod(0o644)
+    return report
 
 
 if __name__ == "__main__":

@@ -109,6 +109,31 @@ def test_looking_at_the_flags_less_often_changes_nothing(name, check_every):
     )
 
 
+@pytest.mark.parametrize("name", ITERATORS)
+def test_an_iteration_reads_nothing_back_to_the_host(name):
+    """On the meta device there is nothing to read: any synchronisation raises."""
+    from fixpoint.iterate import Iterate
+    from fixpoint.kernels import row_norm
+    from fixpoint.rows import where_rows
+    from fixpoint.solve import RUNNING, _advance
+    from fixpoint.stop import NonFinite
+
+    operator = as_operator(lambda z: 0.5 * z)
+    rules = (NonFinite(), Residual(rtol=0.1, atol=0.0), Stagnation(), Divergence())
+    state, record = None, None
+    for iteration in range(8):
+        if state is None:
+            state = ITERATORS[name].init(operator, torch.empty(3, 4, device="meta"))
+        else:
+            state = ITERATORS[name].step(operator, state)
+        norms = row_norm(state.residual), row_norm(state.point)
+        iterate = Iterate(iteration, torch.empty(3, device="meta"), state, *norms, {})
+        statistics = ITERATORS[name].statistics(state)
+        following = _advance(record, iterate, rules, (Trace(),), "best", statistics, iteration)
+        frozen = None if record is None else record.status == RUNNING
+        record = following if frozen is None else where_rows(frozen, following, record)
+
+
 # What comes back
 
 
