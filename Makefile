@@ -24,6 +24,8 @@ types: $(READY)
 figures: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	$(BIN)/python benchmarks/inversion.py --out docs
+	$(BIN)/fixpoint demo --out demo
+	cp demo/demo.png docs/demo.png
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fixpoint needs Python 3.11 or newer")'

@@ -106,10 +106,12 @@ def demo_figure(
         ]
         for row in table
     ]
-    heads = ["method", "NMSE dB", "eval.", "seconds", "MiB"]
+    heads = ["method", "NMSE dB", "eval.", "seconds", "peak MiB"]
     drawn_table = sheet.table(
-        cells, colLabels=heads, loc="center", colWidths=[0.36, 0.17, 0.14, 0.17, 0.14]
+        cells, colLabels=heads, loc="center", colWidths=[0.34, 0.17, 0.13, 0.16, 0.18]
     )
+    for row in range(1, len(cells) + 1):
+        drawn_table[row, 0].set_text_props(ha="left")
     drawn_table.auto_set_font_size(False)
     drawn_table.set_fontsize(9.5)
     drawn_table.scale(1, 1.9)

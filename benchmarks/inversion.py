@@ -170,7 +170,7 @@ def draw(path: Path, rows: list[Row]) -> None:
         axis.set_xlabel("evaluations of E(D(z)), or gradient steps")
         axis.set_ylabel("NMSE of the latent (dB), mean over crops")
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=8, frameon=False)
+        axis.legend(fontsize=8, frameon=False, loc="center right")
     figure.savefig(path)
 
 
