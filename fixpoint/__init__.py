@@ -1,6 +1,7 @@
 """Zeros and fixed points of black-box operators, one row at a time."""
 
-from fixpoint import monitors, schedules, stop, synthetic
+from fixpoint import monitors, schedules, stop, synthetic, theory
+from fixpoint.certificate import Certificate, Claim, Verdict
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.iterators import Adam, Anderson, ForwardStep, InertialKM
@@ -12,6 +13,8 @@ from fixpoint.version import __version__
 __all__ = [
     "Adam",
     "Anderson",
+    "Certificate",
+    "Claim",
     "ForwardStep",
     "History",
     "InertialKM",
@@ -23,6 +26,7 @@ __all__ = [
     "State",
     "Status",
     "TheoremWarning",
+    "Verdict",
     "__version__",
     "as_operator",
     "fixed_point_of",
@@ -31,4 +35,5 @@ __all__ = [
     "solve",
     "stop",
     "synthetic",
+    "theory",
 ]

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fixpoint import kernels
+from fixpoint.certificate import Certificate, Claim, TheoremReport
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State
 from fixpoint.monitors import Monitor
@@ -64,6 +65,17 @@ class Solution:
     history: History
     monitors: tuple[Any, ...]
     statistics: dict[str, Int[Tensor, " batch"]]
+
+    @property
+    def certificate(self) -> Certificate:
+        """What the run says about the theorems among its monitors; see `Certificate`."""
+        claims: list[Claim] = []
+        remarks: list[str] = []
+        for report in self.monitors:
+            if isinstance(report, TheoremReport):
+                claims.extend(report.claims)
+                remarks.extend(report.remarks(self.status))
+        return Certificate(tuple(claims), tuple(remarks))
 
     @property
     def success(self) -> bool:

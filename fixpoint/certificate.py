@@ -1,0 +1,178 @@
+"""What a run says about a theorem: every hypothesis and every conclusion, row by row.
+
+Three words, never more than the data can carry:
+
+- *certified*: it follows from constants that are known, and nothing measured contradicts it;
+- *supported*: measured along the run, and never violated there;
+- *refuted*: violated, by the margin and at the iteration given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from fixpoint.status import Status
+
+if TYPE_CHECKING:  # its module needs `Claim` from here
+    from fixpoint.monitors.cocoercivity import CocoercivityReport
+
+
+class Verdict(Enum):
+    """How far a claim can be trusted."""
+
+    CERTIFIED = "certified"
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+
+    def __repr__(self) -> str:
+        return f"Verdict.{self.name}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One hypothesis or conclusion of a theorem, judged for every row.
+
+    Attributes:
+        theorem, part, name: as "theorem 1", "hypothesis", "step size".
+        sentence: what the theorem says.
+        basis: what it was judged on.
+        holds: not violated. known: it follows from known constants.
+        margin: of the inequality, in its own units; below 0 where it is violated.
+        iteration: where it first failed, or was tightest; -1 where no iteration is to be named.
+    """
+
+    theorem: str
+    part: str
+    name: str
+    sentence: str
+    basis: str
+    holds: Bool[Tensor, " batch"]
+    known: Bool[Tensor, " batch"]
+    margin: Float[Tensor, " batch"]
+    iteration: Int[Tensor, " batch"]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One verdict a row."""
+        return tuple(
+            Verdict.REFUTED if not holds else Verdict.CERTIFIED if known else Verdict.SUPPORTED
+            for holds, known in zip(self.holds.tolist(), self.known.tolist(), strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class TheoremReport:
+    """The report of a theorem's monitor: its claims, and the cocoercivity they rest on."""
+
+    claims: tuple[Claim, ...]
+    cocoercivity: CocoercivityReport
+
+    def remarks(self, statuses: Sequence[Status]) -> list[str]:
+        """Sentences on rows where the outcome and the hypotheses disagree."""
+        hypotheses = [claim for claim in self.claims if claim.part == "hypothesis"]
+        theorem = self.claims[0].theorem
+        remarks = []
+        for row, status in enumerate(statuses):
+            refuted = [claim.name for claim in hypotheses if not bool(claim.holds[row])]
+            ratio = float(self.cocoercivity.pairwise[row])
+            outcome = "converged" if status.success else f"ended as {status.name}"
+            if ratio <= 0:
+                at = int(self.cocoercivity.pairwise_iteration[row])
+                yet = "yet" if status.success else "and"
+                remarks.append(
+                    f"row {row}: locally not cocoercive (pairwise ratio {ratio:.3g} at iteration "
+                    f"{at}), {yet} {outcome}"
+                )
+            if refuted and status.success:
+                remarks.append(
+                    f"row {row}: {theorem} does not cover this run ({', '.join(refuted)} "
+                    f"refuted), yet it {outcome}"
+                )
+            if not refuted and not status.success:
+                remarks.append(
+                    f"row {row}: nothing measured contradicts the hypotheses of {theorem}; "
+                    f"it {outcome}"
+                )
+        return remarks
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The claims of every theorem that was watched, and what is remarkable about single rows."""
+
+    claims: tuple[Claim, ...]
+    remarks: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Claim:
+        """The claim of that name; the first one, where two theorems share it."""
+        for claim in self.claims:
+            if claim.name == name:
+                return claim
+        raise KeyError(f"no claim {name!r}; there are {[claim.name for claim in self.claims]}")
+
+    def __str__(self) -> str:
+        if not self.claims:
+            return "no theorem was watched: pass solve(..., monitors=(ForwardStepTheorem(...),))"
+        lines: list[str] = []
+        theorem = part = ""
+        for claim in self.claims:
+            if claim.theorem != theorem:
+                theorem, part = claim.theorem, ""
+                lines.append(theorem)
+            if claim.part != part:
+                part = claim.part
+                lines.append(f"  {'hypotheses' if part == 'hypothesis' else 'conclusions'}")
+            lines.append(f"    {claim.name}: {_summary(claim)}")
+            lines.append(f"      {claim.sentence}")
+            lines.append(f"      {claim.basis}; {_tightest(claim)}")
+        return "\n".join([*lines, *self.remarks])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and strings, fit for JSON; infinite numbers become None."""
+        return {
+            "claims": [
+                {
+                    "theorem": claim.theorem,
+                    "part": claim.part,
+                    "name": claim.name,
+                    "sentence": claim.sentence,
+                    "basis": claim.basis,
+                    "verdicts": [verdict.value for verdict in claim.verdicts],
+                    "margins": [
+                        margin if abs(margin) < float("inf") else None
+                        for margin in claim.margin.double().tolist()
+                    ],
+                    "iterations": claim.iteration.tolist(),
+                }
+                for claim in self.claims
+            ],
+            "remarks": list(self.remarks),
+        }
+
+
+def _summary(claim: Claim) -> str:
+    counts = Counter(claim.verdicts)
+    if len(counts) == 1:
+        (verdict,) = counts
+        rows = len(claim.verdicts)
+        return verdict.value if rows == 1 else f"{verdict.value} ({rows} rows)"
+    return ", ".join(
+        f"{verdict.value} ({counts[verdict]} rows)" for verdict in Verdict if counts[verdict]
+    )
+
+
+def _tightest(claim: Claim) -> str:
+    if claim.margin.numel() == 0:
+        return "no rows"
+    row = int(torch.nan_to_num(claim.margin, nan=-torch.inf).argmin())
+    text = f"least margin {float(claim.margin[row]):.3g} in row {row}"
+    iteration = int(claim.iteration[row])
+    return text if iteration < 0 else f"{text} at iteration {iteration}"

@@ -1,0 +1,186 @@
+"""How cocoercive an operator shows itself along a run.
+
+Three ratios, each `<T a - T b, a - b> / ||T a - T b||^2` for other pairs (a, b):
+
+- *pairwise*: two successive points;
+- *at a known zero*: a point and z* (star-cocoercivity, the paper's equations 9 and 12);
+- *in hindsight*: a point and the last one (the paper's equation 14).
+
+For a beta-cocoercive operator each is at least beta. A minimum over finitely many pairs is
+therefore an upper estimate: it can refute a beta, never certify one. Each ratio is taken at the
+upper end of its rounding error, so that noise in T, in 16 bits above all, refutes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.iterate import Iterate
+from fixpoint.monitors.monitor import Monitor
+
+
+@dataclass(frozen=True)
+class CocoercivityReport:
+    """The least ratio of every row and the iteration where it occurred.
+
+    A ratio is infinite, and its iteration -1, where no two values of T differed.
+    """
+
+    pairwise: Float[Tensor, " batch"]
+    pairwise_iteration: Int[Tensor, " batch"]
+    at_zero: Float[Tensor, " batch"] | None
+    at_zero_iteration: Int[Tensor, " batch"] | None
+    hindsight: Float[Tensor, " batch"]
+    hindsight_iteration: Int[Tensor, " batch"]
+
+    @property
+    def star(self) -> Float[Tensor, " batch"]:
+        """The star-cocoercivity: at the known zero, else in hindsight."""
+        return self.hindsight if self.at_zero is None else self.at_zero
+
+    @property
+    def star_iteration(self) -> Int[Tensor, " batch"]:
+        known = self.at_zero_iteration
+        return self.hindsight_iteration if known is None else known
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cocoercivity(Monitor):
+    """Measures the least cocoercivity ratio of every row, without evaluating T.
+
+    Args:
+        zero: (batch, *shape), z* where it is known.
+        capacity: points kept for the hindsight ratio; a longer run is thinned to every second,
+            fourth, ... point, so that the memory is bounded.
+        precision: relative rounding of T's values; None for that of their dtype. A model in
+            16 bits behind a float32 latent needs its own, 2**-8 for bfloat16.
+    """
+
+    zero: Float[Tensor, "batch *shape"] | None = None
+    capacity: int = 32
+    precision: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.capacity, int) and self.capacity >= 2):
+            raise ValueError(f"capacity must be a whole number, at least 2, got {self.capacity}")
+
+    def start(self, iterate: Iterate) -> Any:
+        point, residual = iterate.state.point, iterate.state.residual
+        none = torch.full_like(iterate.residual_norm, torch.inf)
+        never = torch.full_like(none, -1, dtype=torch.long)
+        batch, shape = point.shape[0], point.shape[1:]
+        unused = point.new_full((batch, self.capacity, *shape), torch.nan)
+        memory = {
+            "point": point,
+            "residual": residual,
+            "pairwise": none,
+            "pairwise_at": never,
+            "at_zero": none,
+            "at_zero_at": never,
+            "zero": self._zero(point),
+            "points": unused,
+            "residuals": unused,
+            "times": never.unsqueeze(1).expand(batch, self.capacity),
+            "stride": 1,
+            "kept": 0,
+        }
+        return self._keep(iterate, self._at_zero(iterate, memory))
+
+    def watch(self, iterate: Iterate, memory: Any) -> Any:
+        point, residual = iterate.state.point, iterate.state.residual
+        ratio = self._ratio(
+            residual - memory["residual"], point - memory["point"], iterate.point_norm
+        )
+        memory = memory | _least("pairwise", ratio, iterate.iteration, memory)
+        memory |= {"point": point, "residual": residual}
+        return self._keep(iterate, self._at_zero(iterate, memory))
+
+    def report(self, memory: Any) -> CocoercivityReport:
+        known = self.zero is not None
+        point, residual = memory["point"].unsqueeze(1), memory["residual"].unsqueeze(1)
+        batch, capacity = memory["times"].shape
+        scale = kernels.row_norm(memory["point"]).repeat_interleave(capacity)
+        ratios = self._ratio(
+            (residual - memory["residuals"]).flatten(0, 1),
+            (point - memory["points"]).flatten(0, 1),
+            scale,
+        ).reshape(batch, capacity)
+        ratios = torch.where(memory["times"] >= 0, ratios, torch.inf)
+        least, slot = ratios.min(1)
+        times = memory["times"].gather(1, slot.unsqueeze(1)).squeeze(1)
+        return CocoercivityReport(
+            pairwise=memory["pairwise"],
+            pairwise_iteration=memory["pairwise_at"],
+            at_zero=memory["at_zero"] if known else None,
+            at_zero_iteration=memory["at_zero_at"] if known else None,
+            hindsight=least,
+            hindsight_iteration=torch.where(least.isfinite(), times, -1),
+        )
+
+    def _ratio(self, dt: Tensor, dz: Tensor, scale: Tensor) -> Float[Tensor, " batch"]:
+        """`<dt, dz> / ||dt||^2` at the upper end of its rounding error; infinite where dt is 0.
+
+        T's values carry an error of `precision * scale`, scale = ||z||: E(D(z)) is as large as z
+        even where T z is small.
+        """
+        precision = torch.finfo(dt.dtype).eps if self.precision is None else self.precision
+        moved, size = kernels.row_norm(dt), kernels.row_norm(dz)
+        ratio = kernels.row_dot(dt, dz) / moved.square()
+        error = precision * scale * (size + 2 * ratio.abs() * moved) / moved.square()
+        return torch.where(moved > 0, ratio + error, torch.inf)
+
+    def _zero(self, point: Tensor) -> Tensor:
+        if self.zero is None:
+            return point.new_zeros(point.shape[0], 0)
+        if self.zero.shape != point.shape:
+            raise ValueError(
+                f"zero must have the shape of the iterates, {tuple(point.shape)}; "
+                f"got {tuple(self.zero.shape)}"
+            )
+        return self.zero.to(point)
+
+    def _at_zero(self, iterate: Iterate, memory: dict[str, Any]) -> dict[str, Any]:
+        if self.zero is None:
+            return memory
+        offset = iterate.state.point - memory["zero"]
+        ratio = self._ratio(iterate.state.residual, offset, iterate.point_norm)
+        return memory | _least("at_zero", ratio, iterate.iteration, memory)
+
+    def _keep(self, iterate: Iterate, memory: dict[str, Any]) -> dict[str, Any]:
+        """Store this iterate in the bounded buffer, thinning it where it is full."""
+        stride, kept = memory["stride"], memory["kept"]
+        if iterate.iteration % stride:
+            return memory
+        buffers = {name: memory[name] for name in ("points", "residuals", "times")}
+        if kept == self.capacity:
+            stride, kept = 2 * stride, (kept + 1) // 2
+            for name, buffer in buffers.items():
+                thinned = buffer[:, ::2]
+                fill = torch.full_like(buffer[:, kept:], -1 if name == "times" else torch.nan)
+                buffers[name] = torch.cat((thinned, fill), 1)
+            if iterate.iteration % stride:
+                return memory | buffers | {"stride": stride, "kept": kept}
+        slot = torch.tensor([kept], device=iterate.rows.device)
+        times = torch.full_like(memory["pairwise_at"], iterate.iteration)
+        values = {
+            "points": iterate.state.point,
+            "residuals": iterate.state.residual,
+            "times": times,
+        }
+        for name, value in values.items():
+            buffers[name] = buffers[name].index_copy(1, slot, value.unsqueeze(1))
+        return memory | buffers | {"stride": stride, "kept": kept + 1}
+
+
+def _least(name: str, ratio: Tensor, iteration: int, memory: dict[str, Any]) -> dict[str, Tensor]:
+    lower = ratio < memory[name]
+    return {
+        name: torch.where(lower, ratio, memory[name]),
+        f"{name}_at": torch.where(lower, iteration, memory[f"{name}_at"]),
+    }

@@ -1,0 +1,91 @@
+"""What a run shows of its convergence: residuals, steps, rate, sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.iterate import Iterate
+from fixpoint.monitors.monitor import Monitor
+
+
+@dataclass(frozen=True)
+class ConvergenceReport:
+    """Per row; `||T z||` is the undamped residual, a step is `||z^k - z^{k-1}||`."""
+
+    first_residual: Float[Tensor, " batch"]
+    least_residual: Float[Tensor, " batch"]
+    last_residual: Float[Tensor, " batch"]
+    last_step: Float[Tensor, " batch"]
+    residual_sum: Float[Tensor, " batch"]  # sum of ||T z^k||^2
+    step_sum: Float[Tensor, " batch"]  # sum of ||z^k - z^{k-1}||^2
+    rate: Float[Tensor, " batch"]  # observed linear rate of the residual over the window
+
+    @property
+    def distance_to_limit(self) -> Float[Tensor, " batch"]:
+        """`||z^k - z^inf||` extrapolated from the last step at the observed rate q: step q/(1-q);
+        infinite where the residual does not fall."""
+        falling = self.rate < 1
+        extrapolated = self.last_step * self.rate / (1 - self.rate)
+        return torch.where(falling, extrapolated, torch.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convergence(Monitor):
+    """Residuals, steps and their sums, and the linear rate over the last iterations.
+
+    Args:
+        window: iterations over which the rate is observed.
+    """
+
+    window: int = 8
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.window, int) and self.window >= 1):
+            raise ValueError(f"window must be a whole number, at least 1, got {self.window}")
+
+    def start(self, iterate: Iterate) -> Any:
+        norm = iterate.residual_norm
+        return {
+            "z": iterate.state.z,
+            "first": norm,
+            "least": norm,
+            "recent": norm.unsqueeze(1).expand(-1, self.window + 1),  # oldest first
+            "seen": torch.zeros_like(norm),
+            "step": torch.zeros_like(norm),
+            "residual_sum": norm.square(),
+            "step_sum": torch.zeros_like(norm),
+        }
+
+    def watch(self, iterate: Iterate, memory: Any) -> Any:
+        norm = iterate.residual_norm
+        step = kernels.row_norm(iterate.state.z - memory["z"])
+        return {
+            "z": iterate.state.z,
+            "first": memory["first"],
+            "least": torch.minimum(norm, memory["least"]),
+            "recent": torch.cat((memory["recent"][:, 1:], norm.unsqueeze(1)), 1),
+            "seen": memory["seen"] + 1,
+            "step": step,
+            "residual_sum": memory["residual_sum"] + norm.square(),
+            "step_sum": memory["step_sum"] + step.square(),
+        }
+
+    def report(self, memory: Any) -> ConvergenceReport:
+        recent = memory["recent"]
+        span = memory["seen"].clamp(max=self.window)
+        rate = (recent[:, -1] / recent[:, 0]).pow(1 / span.clamp(min=1))
+        return ConvergenceReport(
+            first_residual=memory["first"],
+            least_residual=memory["least"],
+            last_residual=recent[:, -1],
+            last_step=memory["step"],
+            residual_sum=memory["residual_sum"],
+            step_sum=memory["step_sum"],
+            rate=torch.where(span > 0, rate, torch.nan),
+        )

@@ -1,0 +1,173 @@
+"""The inequalities behind the iterators, as plain functions of constants.
+
+References: *the paper* is Hong et al., Gradient-free Decoder Inversion in Latent Diffusion Models,
+NeurIPS 2024; equation numbers are its own. alpha is the inertia, lambda the relaxation, beta the
+cocoercivity, rho the step size.
+
+Theorem 1 (forward step). If 0 < rho < 2 beta and, at the iterates, T is star-cocoercive at a zero
+z*, `<T z, z - z*> >= beta ||T z||^2` (9), then
+`||z^{k+1} - z*||^2 <= ||z^k - z*||^2 - rho (2 beta - rho) ||T z^k||^2`, and T z^k -> 0.
+
+Theorem 2 (inertial KM). If 0 < alpha < 1, lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2 (13) and
+T is star-cocoercive at the points y^k (12), then the squared steps and residuals are summable, the
+least residual falls like 1/n, and the distance to z* has a limit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint.operator import Operator
+
+
+def forward_step_descent(step_size: float, cocoercivity: float) -> float:
+    """rho (2 beta - rho): what theorem 1 takes off the squared distance per squared residual.
+
+    Above 0 exactly for the admissible step sizes 0 < rho < 2 beta.
+    """
+    return step_size * (2 * cocoercivity - step_size)
+
+
+def forward_step_residual_bound(
+    distance: float, step_size: float, cocoercivity: float, iterations: int
+) -> float:
+    """Theorem 1's bound on `min_{k <= n} ||T z^k||` after n iterations from `||z^0 - z*||`.
+
+    From the summed descent: (n + 1) min ||T z^k||^2 <= ||z^0 - z*||^2 / (rho (2 beta - rho)).
+
+    Raises:
+        ValueError: rho is outside (0, 2 beta).
+    """
+    descent = forward_step_descent(step_size, cocoercivity)
+    if not descent > 0:
+        raise ValueError(
+            f"theorem 1 needs 0 < step_size < 2 beta = {2 * cocoercivity:.6g}, got {step_size}"
+        )
+    return distance / math.sqrt(descent * (iterations + 1))
+
+
+def km_residual_bound(distance: float, cocoercivity: float, iterations: int) -> float:
+    """The exact worst case of `||T z^n||` for forward steps of size beta.
+
+    `beta ||T z^n|| <= sqrt((1/(n+1)) (n/(n+1))^n) ||z^0 - z*||` (Gu & Yang, SIAM J. Optim. 2020,
+    for the proximal point method: I - beta T is firmly nonexpansive).
+    """
+    n = iterations
+    return distance * math.sqrt((n / (n + 1)) ** n / (n + 1)) / cocoercivity
+
+
+def halpern_residual_bound(distance: float, cocoercivity: float, iterations: int) -> float:
+    """The exact worst case of `||T z^n||` for Halpern's iteration of I - 2 beta T.
+
+    `||T z^n|| <= ||z^0 - z*|| / (beta (n + 1))` (Lieder, Optimization Letters 2021).
+    """
+    return distance / (cocoercivity * (iterations + 1))
+
+
+def inertia_margin(inertia: float, relaxation: float) -> float:
+    """(1 - alpha)^2 - lambda (1 - alpha + 2 alpha^2): condition (13) holds where it is above 0."""
+    return (1 - inertia) ** 2 - relaxation * (1 - inertia + 2 * inertia**2)
+
+
+def largest_relaxation(inertia: float) -> float:
+    """The supremum of the relaxations that condition (13) admits for an inertia in [0, 1)."""
+    _check_inertia(inertia)
+    return (1 - inertia) ** 2 / (1 - inertia + 2 * inertia**2)
+
+
+def largest_inertia(relaxation: float) -> float:
+    """The supremum of the inertias that condition (13) admits for a relaxation in (0, 1).
+
+    The smaller root of (1 - 2 lambda) alpha^2 - (2 - lambda) alpha + (1 - lambda) = 0.
+    """
+    if not 0 < relaxation < 1:
+        raise ValueError(f"relaxation must lie in (0, 1), got {relaxation}")
+    b, c = 2 - relaxation, 1 - relaxation
+    # 2c / (b + sqrt(b^2 - 4ac)) is that root without cancellation, also where a is 0.
+    return 2 * c / (b + math.sqrt(b * b - 4 * (1 - 2 * relaxation) * c))
+
+
+@dataclass(frozen=True)
+class InertialConstants:
+    """The constants of theorem 2's proof.
+
+    Attributes:
+        nu: 1/lambda - 1.
+        rho: 2 lambda beta, the step size.
+        eps: nu (1 - alpha)^2 - alpha (1 + alpha), above 0 exactly inside condition (13).
+        bound: M = (1 + alpha)^2 / (eps rho^2), of conclusion (B); infinite outside (13).
+    """
+
+    nu: float
+    rho: float
+    eps: float
+    bound: float
+
+
+def inertial_constants(inertia: float, relaxation: float, cocoercivity: float) -> InertialConstants:
+    """nu, rho, eps and M of theorem 2."""
+    _check_inertia(inertia)
+    if not relaxation > 0:
+        raise ValueError(f"relaxation must be above 0, got {relaxation}")
+    nu = 1 / relaxation - 1
+    rho = 2 * relaxation * cocoercivity
+    eps = nu * (1 - inertia) ** 2 - inertia * (1 + inertia)
+    bound = (1 + inertia) ** 2 / (eps * rho**2) if eps > 0 else math.inf
+    return InertialConstants(nu=nu, rho=rho, eps=eps, bound=bound)
+
+
+def lyapunov(
+    distance_squared: Float[Tensor, " batch"],
+    previous_distance_squared: Float[Tensor, " batch"],
+    step_squared: Float[Tensor, " batch"],
+    inertia: float,
+    relaxation: float,
+) -> Float[Tensor, " batch"]:
+    """C^k of theorem 2's proof, which does not increase.
+
+    `||z^k - z*||^2 - alpha ||z^{k-1} - z*||^2 + nu (1 - alpha) ||z^k - z^{k-1}||^2`.
+    """
+    nu = 1 / relaxation - 1
+    return (
+        distance_squared - inertia * previous_distance_squared + nu * (1 - inertia) * step_squared
+    )
+
+
+def best_step_size(operator: Operator) -> float | None:
+    """The forward step with the best guarantee for what is known of the operator.
+
+    beta, where the cocoercivity is known: it maximises the descent rho (2 beta - rho), and for a
+    mu-strongly monotone T it minimises the contraction factor sqrt(1 - (2 rho - rho^2/beta) mu).
+    mu / L^2, where only strong monotonicity and a Lipschitz constant are known (contraction factor
+    sqrt(1 - mu^2/L^2)). None where no step is known to converge.
+    """
+    beta, mu, lipschitz = operator.cocoercivity, operator.strong_monotonicity, operator.lipschitz
+    if beta is not None and beta > 0:
+        return beta
+    if mu is not None and mu > 0 and lipschitz is not None:
+        return mu / lipschitz**2
+    return None
+
+
+def contraction_factor(operator: Operator, step_size: float) -> float | None:
+    """A factor q with ||z^{k+1} - z*|| <= q ||z^k - z*|| for forward steps, where one is known.
+
+    The better of sqrt(1 - (2 rho - rho^2/beta) mu), for 0 < rho <= 2 beta, and
+    sqrt(1 - 2 rho mu + rho^2 L^2); 1 for cocoercivity alone; None where nothing is known.
+    """
+    beta, mu, lipschitz = operator.cocoercivity, operator.strong_monotonicity, operator.lipschitz
+    squares = []
+    if beta is not None and 0 < step_size <= 2 * beta:
+        squares.append(1 - (2 * step_size - step_size**2 / beta) * (mu or 0.0))
+    if mu is not None and lipschitz is not None:
+        squares.append(1 - 2 * step_size * mu + step_size**2 * lipschitz**2)
+    return math.sqrt(max(0.0, min(squares))) if squares else None
+
+
+def _check_inertia(inertia: float) -> None:
+    if not 0 <= inertia < 1:
+        raise ValueError(f"inertia must lie in [0, 1), got {inertia}")

@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixpoint import ForwardStep, as_operator, solve, synthetic, theory
+
+alphas = st.floats(0, 0.99)
+betas = st.floats(0.05, 20)
+
+
+@given(rho=st.floats(0.01, 50), beta=betas)
+def test_the_descent_is_positive_exactly_inside_theorem_1(rho, beta):
+    assert (theory.forward_step_descent(rho, beta) > 0) == (rho < 2 * beta)
+
+
+@given(alpha=alphas)
+def test_the_largest_relaxation_is_where_condition_13_turns(alpha):
+    bound = theory.largest_relaxation(alpha)
+    assert theory.inertia_margin(alpha, bound * (1 - 1e-9)) > 0
+    assert theory.inertia_margin(alpha, bound * (1 + 1e-9)) < 0
+
+
+@given(relaxation=st.floats(0.001, 0.999))
+def test_the_largest_inertia_inverts_the_largest_relaxation(relaxation):
+    alpha = theory.largest_inertia(relaxation)
+    assert 0 < alpha < 1
+    assert theory.largest_relaxation(alpha) == pytest.approx(relaxation, rel=1e-9)
+
+
+@given(alpha=alphas, fraction=st.floats(0.01, 1.5), beta=betas)
+def test_eps_and_the_bound_are_finite_exactly_inside_condition_13(alpha, fraction, beta):
+    relaxation = fraction * theory.largest_relaxation(alpha)
+    constants = theory.inertial_constants(alpha, relaxation, beta)
+    if abs(fraction - 1) > 1e-6:
+        assert (constants.eps > 0) == (fraction < 1)
+        assert math.isfinite(constants.bound) == (fraction < 1)
+    assert constants.rho == pytest.approx(2 * relaxation * beta)
+
+
+def test_the_papers_own_setting_needs_beta_above_0_086():
+    # rho = 0.001 and alpha = 0.9: lambda = rho / (2 beta) meets (13) exactly when beta > 0.086.
+    smallest = 0.001 / (2 * theory.largest_relaxation(0.9))
+    assert smallest == pytest.approx(0.086, abs=5e-4)
+
+
+def test_the_lyapunov_sequence_by_hand():
+    one = torch.tensor([1.0])
+    # nu = 1, alpha = 1/4: 4 - 1/4 * 2 + 1 * 3/4 * 3 = 5.75
+    assert theory.lyapunov(4 * one, 2 * one, 3 * one, 0.25, 0.5).item() == 5.75
+
+
+@given(beta=betas, n=st.integers(0, 30))
+def test_the_worst_cases_are_ordered(beta, n):
+    km = theory.km_residual_bound(1.0, beta, n)
+    assert theory.forward_step_residual_bound(1.0, beta, beta, n) >= km * (1 - 1e-12)
+    assert theory.halpern_residual_bound(1.0, beta, n) <= km * (1 + 1e-12) or n < 3
+    assert theory.km_residual_bound(1.0, beta, 5) ** 2 * beta**2 == pytest.approx(
+        (1 / 6) * (5 / 6) ** 5
+    )
+
+
+def test_no_forward_step_is_slower_than_its_worst_case():
+    zero = torch.zeros(1, 2, dtype=torch.float64)
+    z0 = torch.ones_like(zero)
+    for angle in torch.linspace(0.05, 3.1, 40).tolist():
+        matrix = synthetic.rotation(angle).matrix
+        operator = synthetic.Cocoercive(0.5, zero, lambda z, m=matrix: z @ m.T)
+        solution = solve(
+            operator, z0, ForwardStep(step_size=0.5), rtol=0.0, atol=0.0, max_iterations=30
+        )
+        for n, norm in enumerate(solution.history.residual_norm[:, 0].tolist()):
+            assert norm <= theory.km_residual_bound(math.sqrt(2), 0.5, n) * (1 + 1e-9)
+
+
+def test_the_bound_outside_the_interval_is_refused_with_the_inequality():
+    with pytest.raises(ValueError, match="0 < step_size < 2 beta = 1, got 1"):
+        theory.forward_step_residual_bound(1.0, 1.0, 0.5, 3)
+    for call in (theory.largest_relaxation, lambda a: theory.inertial_constants(a, 0.5, 1.0)):
+        with pytest.raises(ValueError, match="inertia"):
+            call(1.0)
+    with pytest.raises(ValueError, match="relaxation"):
+        theory.largest_inertia(1.0)
+
+
+def test_the_best_step_contracts_as_fast_as_it_says():
+    operator = synthetic.dense(torch.linspace(0.5, 2, 6), torch.zeros(3, 6, dtype=torch.float64))
+    step = theory.best_step_size(operator)
+    factor = theory.contraction_factor(operator, step)
+    assert step == 0.5
+    assert factor < 1
+    solution = solve(
+        operator,
+        torch.randn(3, 6, dtype=torch.float64),
+        ForwardStep(step_size=step),
+        max_iterations=20,
+        monitors=(),
+    )
+    assert (solution.residual_norm <= solution.history.residual_norm[0]).all()
+    skew = as_operator(lambda z: z, strong_monotonicity=0.1, lipschitz=1.0)
+    assert theory.best_step_size(skew) == pytest.approx(0.1)
+    assert theory.contraction_factor(skew, 0.1) == pytest.approx(math.sqrt(0.99))
+    assert theory.best_step_size(as_operator(torch.sin)) is None
+    assert theory.contraction_factor(as_operator(torch.sin), 1.0) is None
