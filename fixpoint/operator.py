@@ -82,6 +82,12 @@ class FunctionOperator(Operator):
 
     def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         self.batch = z.shape[0]
+        for tensor in self.per_row:
+            if tensor.shape[:1] != z.shape[:1]:
+                raise ValueError(
+                    f"a per-row tensor has shape {tuple(tensor.shape)}, but the batch is "
+                    f"{z.shape[0]}: its first dimension must be the batch"
+                )
         return self.function(z, *self.per_row)
 
     def select(self, rows: Tensor) -> Operator:
@@ -114,7 +120,9 @@ class _RowsOfFunction(FunctionOperator):
                     return value
             except torch.OutOfMemoryError:
                 raise
-            except (RuntimeError, IndexError) as error:
+            except (RuntimeError, IndexError, ValueError) as error:
+                if not self.full_batch:  # never evaluated on all rows: no batch to fall back to
+                    raise
                 problem = str(error)
             warnings.warn(
                 f"the wrapped function cannot be evaluated on {len(z)} of its rows alone "
@@ -157,11 +165,16 @@ def as_operator(
     Raises:
         TypeError: `function` is not callable. ValueError: a constant is out of range.
     """
+    constants = Constants(cocoercivity, lipschitz, strong_monotonicity, averagedness)
     if isinstance(function, Operator):
+        if per_row or constants != Constants():
+            raise TypeError(
+                "this is an Operator already: per-row tensors and constants belong to the "
+                "function it was made from"
+            )
         return function
     if not callable(function):
         raise TypeError(f"as_operator takes a callable, got {type(function).__name__}")
-    constants = Constants(cocoercivity, lipschitz, strong_monotonicity, averagedness)
     return FunctionOperator(function, per_row, constants)
 
 
@@ -177,6 +190,8 @@ def fixed_point_of(
             and (1 - L)-strongly monotone (Ryu & Yin, Large-Scale Convex Optimization, 2022,
             section 2.2: the disc of radius L about 1).
     """
+    if lipschitz is not None and not lipschitz >= 0:
+        raise ValueError(f"lipschitz must be at least 0, got {lipschitz}")
     if not callable(function):
         raise TypeError(f"fixed_point_of takes a callable, got {type(function).__name__}")
     constants: dict[str, float] = {}

@@ -38,6 +38,8 @@ def map_rows(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree
             key: map_rows(function, value, *(other[key] for other in others))  # type: ignore[index]
             for key, value in first.items()
         }
+    if isinstance(first, list):
+        raise TypeError("a tree of per-row tensors holds tuples and dicts, no lists")
     if isinstance(first, tuple):
         parts = [map_rows(function, *leaves) for leaves in zip(first, *others, strict=True)]  # type: ignore[arg-type]
         return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)  # type: ignore[return-value]

@@ -132,6 +132,8 @@ class _Watched(Operator):
 
     def __call__(self, z: Tensor) -> Tensor:
         value, measured = self.operator.evaluate(z)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"T must return a tensor, got {type(value).__name__}")
         if value.shape != z.shape or value.dtype != z.dtype or value.device != z.device:
             raise ValueError(
                 f"T must return the shape, dtype and device of its argument: got "
@@ -276,7 +278,9 @@ def _advance(
             monitor.watch(iterate, memory)
             for monitor, memory in zip(monitors, record.observations, strict=True)
         )
-        better = norm.isfinite() if keep == "last" else norm < record.residual_norm
+        better = iterate.point_norm.isfinite() & norm.isfinite()
+        if keep == "best":
+            better = better & (norm < record.residual_norm)
         best = torch.where(expand_rows(better, point), point, record.z)
         best_norm = torch.where(better, norm, record.residual_norm)
 
@@ -319,6 +323,7 @@ def _assemble(
     monitors: Sequence[Monitor],
 ) -> Solution:
     record = join_rows(left)
+    log = log[: int(record.iterations.max()) + 1]  # later entries hold frozen rows only
     names = sorted({name for _, _, measured in log for name in measured})
 
     def table(entries: list[tuple[Tensor, Tensor | None]]) -> Tensor:
@@ -385,8 +390,8 @@ def _check_arguments(
         raise ValueError(f"max_iterations must be a whole number >= 0, got {max_iterations}")
     if keep not in ("best", "last"):
         raise ValueError(f'keep must be "best" or "last", got {keep!r}')
-    if check_every is not None and not check_every >= 1:
-        raise ValueError(f"check_every must be at least 1, got {check_every}")
+    if check_every is not None and not (isinstance(check_every, int) and check_every >= 1):
+        raise ValueError(f"check_every must be a whole number, at least 1, got {check_every}")
     for kind, things in ((StopRule, stop), (Monitor, monitors)):
         for thing in things:
             if not isinstance(thing, kind):

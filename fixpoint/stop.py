@@ -56,17 +56,19 @@ class Residual(StopRule):
 
 @dataclass(frozen=True)
 class NonFinite(StopRule):
-    """The residual contains NaN or infinity."""
+    """The residual, or the point itself, contains NaN or infinity."""
 
     status: ClassVar = Status.NONFINITE
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        return ~iterate.residual_norm.isfinite(), memory
+        finite = iterate.residual_norm.isfinite() & iterate.point_norm.isfinite()
+        return ~finite, memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence(StopRule):
-    """The residual exceeds `factor` times its first value (or the tolerance, if that is larger).
+    """The residual exceeds `factor` times its first value, or `factor * 1e-6 ||point||` if that
+    is larger. `solve` always applies one with the default factor.
 
     Args:
         factor: above 1.
@@ -130,6 +132,10 @@ class NoiseFloor(StopRule):
     quantity: str = "misfit"
     status: ClassVar = Status.NOISE_FLOOR
     accepts: ClassVar = True
+
+    def __post_init__(self) -> None:
+        if not bool((torch.as_tensor(self.level) >= 0).all()):
+            raise ValueError(f"level must be at least 0, got {self.level}")
 
     def start(self, iterate: Iterate) -> Any:
         if self.quantity not in iterate.measured:

@@ -41,6 +41,8 @@ class Affine(Operator):
         self.strong_monotonicity = strong_monotonicity
 
     def __call__(self, z: Float[Tensor, "batch size"]) -> Float[Tensor, "batch size"]:
+        if self.zero is not None and self.zero.shape != z.shape:
+            raise ValueError(f"zero has shape {tuple(self.zero.shape)}, z {tuple(z.shape)}")
         offset = z if self.zero is None else z - self.zero.to(z)
         # A sum per row, not a matrix product: BLAS may order its sums by the size of the batch.
         return (self.matrix.to(z) * offset.unsqueeze(1)).sum(2)
@@ -116,8 +118,10 @@ def projection(
 ) -> Affine:
     """The orthogonal projection onto the span of `directions`: 1-cocoercive, with null
     directions wherever the rank is below the size."""
+    rank, size = directions.shape
+    if int(torch.linalg.matrix_rank(directions.to(torch.float64))) < rank:
+        raise ValueError(f"the {rank} directions are linearly dependent")
     basis, _ = torch.linalg.qr(directions.to(torch.float64).T)
-    size = directions.shape[1]
     return Affine(
         basis @ basis.T,
         zero,

@@ -1,7 +1,8 @@
-"""The updates of the iterators, one file each. Imports torch only.
+"""The updates of the iterators, one file each. Imports torch, and jaxtyping for shapes.
 
 Every function here uses nothing but correctly rounded elementwise arithmetic and row sums of a
-fixed order, so that a row's result does not depend on which other rows share its batch.
+fixed order, so that on the CPU a row's result is the same, bit for bit, whichever rows share its
+batch.
 """
 
 from fixpoint.kernels.adam import adam

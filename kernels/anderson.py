@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.row_sums import row_dot
+from fixpoint.kernels.row_sums import accumulation_dtype, row_dot
 
 
 def gram_row(
@@ -39,7 +39,8 @@ def anderson_mix(
 ) -> Float[Tensor, "batch *shape"]:
     """`z - mixing r - sum_i (dZ_i - mixing dR_i) weights_i`, in the dtype of `z`."""
     shape = (-1,) + (1,) * (z.dim() - 1)
-    following = z.to(residual.dtype) - mixing * residual
+    wide = accumulation_dtype(z.dtype)
+    following = z.to(wide) - mixing * residual.to(wide)
     for dz, dr, weight in zip(
         point_differences, residual_differences, weights.unbind(1), strict=True
     ):

@@ -2,7 +2,8 @@
 
 torch splits a reduction to a single number across threads, so the sum over a batch of one can
 differ in its last bit from the same row's sum in a larger batch. Summing fixed blocks first makes
-the two equal bit for bit, whatever the batch, the strides and the number of threads.
+the two equal bit for bit on the CPU, whatever the batch, the strides and the number of threads. On
+a GPU torch chooses the order of a reduction by its shape, and they are equal to rounding.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class Adam(Iterator[AdamState]):
             )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
-        if self.eps is not None and not self.eps >= 0:
-            raise ValueError(f"eps must be at least 0, got {self.eps}")
+        if self.eps is not None and not self.eps > 0:
+            raise ValueError(f"eps must be above 0, got {self.eps}")
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> AdamState:
         zeros = torch.zeros_like(z, dtype=kernels.accumulation_dtype(z.dtype))

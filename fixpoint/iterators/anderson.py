@@ -49,7 +49,7 @@ class Anderson(Iterator[AndersonState]):
         memory: remembered differences, at least 1.
         mixing: beta, the step of the underlying forward step.
         regularization: added to the unit diagonal of the scaled normal equations; raised to the
-            rounding level of the residual's dtype where it is below.
+            rounding level of the dtype that the Gram matrix is accumulated in, where it is below.
         safeguard: refuse accelerated points that do not lower the residual.
         largest_weight: extrapolations with a weight above it are not tried.
     """
@@ -92,24 +92,31 @@ class Anderson(Iterator[AndersonState]):
         )
 
     def step(self, operator: Operator, state: AndersonState) -> AndersonState:
-        weights, usable = self._weights(state)
-        accelerated = state.trusted & usable
-        point = kernels.anderson_mix(
+        weights, tried = self._weights(state)
+        accelerated = state.trusted & tried & (weights != 0).any(1)
+        mixed = kernels.anderson_mix(
             state.anchor,
             state.anchor_residual,
             state.point_differences,
             state.residual_differences,
-            torch.where(accelerated.unsqueeze(1), weights, 0),  # no weights: the forward step
+            weights,
             self.mixing,
         )
+        forward = kernels.forward_step(state.anchor, state.anchor_residual, self.mixing)
+        point = where_rows(accelerated, mixed, forward)
         residual = operator(point)
         norm = kernels.row_norm(residual)
 
         finite = norm.isfinite()
         lowered = norm < state.anchor_norm
         accepted = finite & (lowered | ~accelerated) if self.safeguard else finite
-        dz = where_rows(finite, point - state.anchor, torch.zeros_like(point))
-        dr = where_rows(finite, residual - state.anchor_residual, torch.zeros_like(residual))
+        # In the accumulation dtype: differences of 16-bit numbers can overflow.
+        wide = kernels.accumulation_dtype(point.dtype)
+        dz = point.to(wide) - state.anchor.to(wide)
+        dr = residual.to(wide) - state.anchor_residual.to(wide)
+        usable = (kernels.row_dot(dr, dr) + kernels.row_dot(dz, dz)).isfinite()
+        dz = where_rows(usable, dz, torch.zeros_like(dz))
+        dr = where_rows(usable, dr, torch.zeros_like(dr))
         anchor = where_rows(accepted, point, state.anchor)
         anchor_residual = where_rows(accepted, residual, state.anchor_residual)
 
@@ -129,7 +136,7 @@ class Anderson(Iterator[AndersonState]):
             right_hand_side=right_hand_side,
             rejected_residual=state.rejected_residual + (finite & ~accepted),
             rejected_nonfinite=state.rejected_nonfinite + ~finite,
-            rejected_weights=state.rejected_weights + (state.trusted & ~usable),
+            rejected_weights=state.rejected_weights + (state.trusted & ~tried),
         )
 
     def statistics(self, state: AndersonState) -> dict[str, Tensor]:

@@ -163,6 +163,22 @@ def test_anderson_with_one_difference_by_hand():
     torch.testing.assert_close(last.z, torch.tensor([[4 / 17, 0.0]], dtype=torch.float64))
 
 
+def test_the_first_step_of_anderson_is_a_forward_step_and_is_never_refused():
+    operator = as_operator(lambda z: 2.5 * z)
+    run = list(states(Anderson(), operator, ones(), 3))
+    assert [state.z.item() for state in run[:2]] == [1.0, -1.5]
+    assert abs(run[2].z.item()) < 1e-12
+    assert int(run[-1].rejected_residual) == 0
+
+
+def test_anderson_survives_differences_that_overflow_in_16_bits():
+    operator = as_operator(lambda z: 1.9 * z)
+    z0 = torch.full((1, 3), 2e4, dtype=torch.float16)
+    solution = solve(operator, z0, Anderson(), rtol=1e-3, max_iterations=50)
+    assert bool(solution.z.isfinite().all())
+    assert float(solution.residual_norm) < 1
+
+
 def test_the_gram_matrix_updated_row_by_row_is_the_one_built_anew():
     operator, _, z0 = problem()
     *_, last = states(Anderson(memory=3, mixing=0.5), operator, z0, 7)
@@ -189,7 +205,7 @@ def test_every_option_of_anderson_changes_its_iterates(change):
 def test_an_accelerated_step_that_raises_the_residual_is_replaced_by_the_forward_step():
     operator = as_operator(lambda z: 0.02 * z + torch.sin(3 * z))
     iterator = Anderson(memory=2, mixing=0.1)
-    run = list(states(iterator, operator, torch.tensor([[1.35]], dtype=torch.float64), 12))
+    run = list(states(iterator, operator, torch.tensor([[1.6]], dtype=torch.float64), 12))
     for now, then in itertools.pairwise(run):
         if not now.trusted:
             forward = now.anchor - 0.1 * now.anchor_residual
@@ -203,7 +219,7 @@ def test_an_accelerated_step_that_raises_the_residual_is_replaced_by_the_forward
 
 def test_the_safeguard_changes_the_iterates_where_it_steps_in():
     operator = as_operator(lambda z: 0.02 * z + torch.sin(3 * z))
-    z0 = torch.tensor([[1.35]], dtype=torch.float64)
+    z0 = torch.tensor([[1.6]], dtype=torch.float64)
     *_, safe = states(Anderson(memory=2, mixing=0.1), operator, z0, 6)
     *_, bold = states(Anderson(memory=2, mixing=0.1, safeguard=False), operator, z0, 6)
     assert not torch.equal(safe.z, bold.z)

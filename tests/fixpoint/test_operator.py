@@ -128,6 +128,14 @@ def test_half_an_operator_cannot_be_made():
     [
         (lambda: as_operator(3), TypeError, "int"),
         (lambda: fixed_point_of("G"), TypeError, "str"),
+        (lambda: fixed_point_of(torch.sin, lipschitz=-0.5), ValueError, "lipschitz.*-0.5"),
+        (lambda: as_operator(synthetic.diagonal([1.0]), lipschitz=1.0), TypeError, "already"),
+        (lambda: synthetic.projection(torch.ones(2, 3)), ValueError, "dependent"),
+        (
+            lambda: as_operator(lambda z, b: z - b, torch.ones(1, 2))(torch.ones(3, 2)),
+            ValueError,
+            r"\(1, 2\), but the batch is 3",
+        ),
         (lambda: as_operator(torch.sin, cocoercivity=-1.0), ValueError, "cocoercivity.*-1.0"),
         (lambda: synthetic.Cocoercive(0.0, torch.zeros(1, 2)), ValueError, "0.0"),
         (lambda: synthetic.rotation(1.0, size=3), ValueError, "3"),

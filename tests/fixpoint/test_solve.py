@@ -45,7 +45,7 @@ def test_a_batch_solves_bit_for_bit_as_its_rows_would_alone(name):
 def test_a_row_that_turns_nan_leaves_its_neighbours_unharmed(name):
     operator, _, z0 = problem()
     bad = torch.tensor([False, True, False, False, True])
-    healthy = solve(operator, z0, ITERATORS[name], rtol=1e-8)
+    healthy = solve(NaNRows(operator, bad & False), z0, ITERATORS[name], rtol=1e-8)
     mixed = solve(NaNRows(operator, bad), z0, ITERATORS[name], rtol=1e-8)
     for row in range(5):
         if bad[row]:
@@ -287,6 +287,13 @@ def test_a_diverging_row_is_told_from_its_neighbours():
     solution = solve(operator, z0, ForwardStep())
     assert solution.status == (Status.CONVERGED, Status.DIVERGED)
     assert torch.equal(solution.z[1], z0[1])  # its best point is the first
+
+
+def test_an_infinite_point_is_never_convergence():
+    constant = as_operator(lambda z: torch.full_like(z, -1000.0))
+    solution = solve(constant, torch.zeros(1, 2, dtype=torch.float16), ForwardStep())
+    assert solution.status == (Status.NONFINITE,)
+    assert bool(solution.z.isfinite().all())
 
 
 def test_a_quarter_rotation_diverges_at_its_known_rate():
