@@ -4,14 +4,16 @@ from fixpoint import monitors, schedules, stop, synthetic, theory
 from fixpoint.certificate import Certificate, Claim, Verdict
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State, TheoremWarning
-from fixpoint.iterators import Adam, Anderson, ForwardStep, InertialKM
+from fixpoint.iterators import Adam, AdaptiveForwardStep, Anderson, ForwardStep, InertialKM
 from fixpoint.operator import Operator, as_operator, fixed_point_of
+from fixpoint.recommend import Recommendation, recommend
 from fixpoint.solve import History, Solution, SolveError, solve
 from fixpoint.status import Status
 from fixpoint.version import __version__
 
 __all__ = [
     "Adam",
+    "AdaptiveForwardStep",
     "Anderson",
     "Certificate",
     "Claim",
@@ -21,6 +23,7 @@ __all__ = [
     "Iterate",
     "Iterator",
     "Operator",
+    "Recommendation",
     "Solution",
     "SolveError",
     "State",
@@ -31,6 +34,7 @@ __all__ = [
     "as_operator",
     "fixed_point_of",
     "monitors",
+    "recommend",
     "schedules",
     "solve",
     "stop",

@@ -10,7 +10,9 @@ from torch import Tensor
 
 
 def forward_step(
-    z: Float[Tensor, "batch *shape"], residual: Float[Tensor, "batch *shape"], step_size: float
+    z: Float[Tensor, "batch *shape"],
+    residual: Float[Tensor, "batch *shape"],
+    step_size: float | Tensor,
 ) -> Float[Tensor, "batch *shape"]:
-    """`z - step_size * residual`, in the dtype of `z`."""
+    """`z - step_size * residual`, in the dtype of `z`; a step per row broadcasts against it."""
     return z - step_size * residual

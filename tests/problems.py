@@ -7,6 +7,7 @@ from fixpoint import Adam, Anderson, ForwardStep, InertialKM, Operator, schedule
 
 ITERATORS = {
     "forward step": ForwardStep(step_size=0.8),
+    "adaptive forward step": ForwardStep.adaptive(),
     "inertial KM": InertialKM(inertia=0.25, relaxation=0.6, cocoercivity=0.8),
     "Adam": Adam(schedule=schedules.constant(0.05)),
     "Anderson": Anderson(memory=4, mixing=0.8),

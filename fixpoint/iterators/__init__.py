@@ -1,8 +1,9 @@
 """The methods, one file each. To add one, copy `forward_step.py`."""
 
 from fixpoint.iterators.adam import Adam
+from fixpoint.iterators.adaptive_forward_step import AdaptiveForwardStep
 from fixpoint.iterators.anderson import Anderson
 from fixpoint.iterators.forward_step import ForwardStep
 from fixpoint.iterators.inertial_km import InertialKM
 
-__all__ = ["Adam", "Anderson", "ForwardStep", "InertialKM"]
+__all__ = ["Adam", "AdaptiveForwardStep", "Anderson", "ForwardStep", "InertialKM"]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State, TheoremWarning
+from fixpoint.iterators.adaptive_forward_step import AdaptiveForwardStep
 from fixpoint.operator import Operator
 
 
@@ -32,6 +33,13 @@ class ForwardStep(Iterator[State]):
     def __post_init__(self) -> None:
         if not 0 < self.step_size < float("inf"):
             raise ValueError(f"a forward step needs 0 < step_size, got {self.step_size}")
+
+    @staticmethod
+    def adaptive(
+        *, first_step: float = 1.0, fraction: float = 0.9, growth: float = 1.2
+    ) -> AdaptiveForwardStep:
+        """Forward steps that take their size from the cocoercivity they see; each row its own."""
+        return AdaptiveForwardStep(first_step=first_step, fraction=fraction, growth=growth)
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> State:
         beta = operator.cocoercivity
