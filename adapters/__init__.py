@@ -8,6 +8,7 @@ from fixpoint.adapters.inversion import (
     invert,
     invert_by_encoder,
     invert_by_gradient,
+    invert_by_paper,
     nmse_db,
 )
 from fixpoint.adapters.observations import Clip, EightBit, Identity, Jpeg, Observation, PerRow
@@ -27,6 +28,7 @@ __all__ = [
     "invert",
     "invert_by_encoder",
     "invert_by_gradient",
+    "invert_by_paper",
     "nmse_db",
     "read_latent",
     "to_pil",

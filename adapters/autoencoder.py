@@ -83,17 +83,19 @@ class Autoencoder:
                 "use DecoderInversion(encode, decode, image) with its functions"
             )
         config = model.config
-        scale = float(config.scaling_factor if config.scaling_factor is not None else 1.0)
-        shift = float(config.get("shift_factor") or 0.0)
-        mean, std = config.get("latents_mean"), config.get("latents_std")
-        channel = (1, -1, 1, 1)
-        return cls(
-            model,
-            factor=2 ** (len(config.block_out_channels) - 1),
-            channels=config.latent_channels,
-            shift=torch.tensor(mean).reshape(channel) if mean else torch.tensor(shift),
-            scale=scale / torch.tensor(std).reshape(channel) if std else torch.tensor(scale),
-        )
+        if (config.in_channels, config.out_channels) != (3, 3):
+            raise ValueError(
+                f"the autoencoder must take and give RGB pictures, but has in_channels "
+                f"{config.in_channels} and out_channels {config.out_channels}"
+            )
+        channels = config.latent_channels
+        scale = _numbers(config, "scaling_factor", 1.0, channels, positive=True)
+        shift = _numbers(config, "shift_factor", 0.0, channels)
+        if config.get("latents_mean") is not None:
+            shift = _numbers(config, "latents_mean", 0.0, channels)
+        std = _numbers(config, "latents_std", 1.0, channels, positive=True)
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        return cls(model, factor=factor, channels=channels, shift=shift, scale=scale / std)
 
     @classmethod
     def from_pretrained(
@@ -127,18 +129,30 @@ class Autoencoder:
                 "save the model again with save_pretrained(..., safe_serialization=True)"
             )
         import diffusers
+        from diffusers.utils import logging
 
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()
         try:
-            model = getattr(diffusers, name).from_pretrained(
+            model, found = getattr(diffusers, name).from_pretrained(
                 folder,
                 torch_dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
                 low_cpu_mem_usage=False,
+                output_loading_info=True,
             )
-        except Exception as error:
-            first = str(error).strip().splitlines() or [type(error).__name__]
-            raise ValueError(f"{folder} could not be loaded: {first[0]}") from error
+        except Exception as error:  # diffusers lets everything through that its parts raise
+            message = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{folder} could not be loaded: {message}") from error
+        finally:
+            logging.set_verbosity(level)
+        for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+            if found.get(kind):
+                raise ValueError(
+                    f"the weights in {folder} do not fit its config.json: "
+                    f"{len(found[kind])} {kind.replace('_', ' ')}, {found[kind][0]!r} the first"
+                )
         return cls.from_diffusers(model.to(device).eval().requires_grad_(False))
 
     @classmethod
@@ -183,3 +197,22 @@ def _class_name(folder: Path) -> str:
         return str(config["_class_name"])
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{folder / 'config.json'} names no diffusers class") from error
+
+
+def _numbers(
+    config: Any, name: str, default: float, channels: int, *, positive: bool = False
+) -> Tensor:
+    """A number, or one per latent channel, of a configuration: () or (1, channels, 1, 1)."""
+    value = config.get(name)
+    value = default if value is None else value
+    try:
+        numbers = torch.tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.tensor(torch.nan)
+    fits = numbers.dim() == 0 or numbers.shape == (channels,)
+    if not fits or not bool(numbers.isfinite().all()) or (positive and bool((numbers <= 0).any())):
+        raise ValueError(
+            f"{name} of the autoencoder's configuration must be a number"
+            f"{' above 0' if positive else ''}, or {channels} of them; got {value!r}"
+        )
+    return numbers if numbers.dim() == 0 else numbers.reshape(1, channels, 1, 1)

@@ -1,6 +1,7 @@
 """The command line: `fixpoint invert` and `fixpoint demo`.
 
-Exit codes: 0 done, 1 an inversion ended in NaN or divergence, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 an inversion ended in NaN or divergence, or the computation failed, 2 bad
+input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError) as error:
         print(f"fixpoint: error: {_one_line(error)}", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:  # out of memory, above all
+        print(f"fixpoint: failed: {_one_line(error)}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,9 +121,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _invert(options: argparse.Namespace) -> int:
-    from fixpoint.adapters import batch
+    from fixpoint.adapters import invert_files
 
-    return batch.run(options, lambda: _load_model(options), _sayer(options.quiet))
+    return invert_files.run(options, lambda: _load_model(options), _sayer(options.quiet))
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -132,7 +136,7 @@ def _demo(options: argparse.Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     files.check_folder(options.out)
     if options.json is not None:
-        files.check_folder(options.json.parent)
+        files.check_file(options.json)
     autoencoder = _load_model(options)
     picture = demo.photograph(demo.SIDE)
     height, width = picture.shape[-2:]
@@ -149,6 +153,7 @@ def _demo(options: argparse.Namespace) -> int:
         say=say,
         progress=not options.quiet and sys.stderr.isatty(),
     )
+    options.out.mkdir(parents=True, exist_ok=True)
     files.write_whole(
         options.out / "picture.png",
         lambda path: to_pil(shown.picture).save(path, "PNG"),
@@ -180,8 +185,8 @@ def _load_model(options: argparse.Namespace) -> Any:
 
     try:
         device = torch.device(options.device)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        float(torch.zeros(1, device=device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {options.device!r} cannot be used: {_one_line(error)}") from None
     dtype = getattr(torch, options.dtype)
     if options.model in EMBEDDED and not Path(options.model).exists():

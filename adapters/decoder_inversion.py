@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.adapters.observations import Identity, Observation
+from fixpoint.adapters.observations import Observation, as_observation
 from fixpoint.operator import Operator
 from fixpoint.rows import select_rows
 
@@ -25,7 +25,7 @@ class DecoderInversion(Operator):
     """The operator whose zero is the latent behind a picture. Any pair of callables will do.
 
     `operator.start` is E(x), the point to start from. Every evaluation also measures "misfit":
-    the root mean square of D(z) - x per value, D(z) taken through the continuous part of Q.
+    the root mean square of D(z) - x per value, D(z) taken through Q before its rounding.
 
     Args:
         encode: E, from pictures (batch, *picture) to latents (batch, *latent).
@@ -34,7 +34,8 @@ class DecoderInversion(Operator):
         observation: Q; `Identity()` is the paper's operator.
 
     Raises:
-        ValueError: x or E(x) contain NaN or infinity, or D(E(x)) has not the shape of x.
+        TypeError: x is no floating-point tensor. ValueError: x or E(x) contain NaN or infinity;
+            at the first evaluation, where D(z) has not the shape of x.
     """
 
     def __init__(
@@ -44,12 +45,18 @@ class DecoderInversion(Operator):
         image: Float[Tensor, "batch *picture"],
         observation: Observation | Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise TypeError(
+                f"the image must be a floating-point tensor on the range of decode, got {kind}; "
+                "adapters.as_pictures reads other kinds"
+            )
         if not bool(image.isfinite().all()):
             raise ValueError("the image contains NaN or infinity")
         self.encode = encode
         self.decode = decode
         self.image = image
-        self.observation = _as_observation(observation)
+        self.observation = as_observation(observation)
         with torch.no_grad():
             self.start: Float[Tensor, "batch *latent"] = encode(image)
         if not bool(self.start.isfinite().all()):
@@ -71,8 +78,9 @@ class DecoderInversion(Operator):
                 f"D(z) has shape {tuple(decoded.shape)} but the picture {tuple(self.image.shape)}: "
                 "the autoencoder does not give back the sides of this picture"
             )
-        residual = self.encode(self.observation(decoded)).to(z.dtype) - self.start.to(z.dtype)
-        misfit = kernels.row_norm(self.observation.continuous(decoded) - self.image)
+        seen, before_rounding = self.observation.observe(decoded)
+        residual = self.encode(seen).to(z.dtype) - self.start.to(z.dtype)
+        misfit = kernels.row_norm(before_rounding - self.image)
         return residual, {"misfit": misfit / math.sqrt(self.image[0].numel())}
 
     def select(self, rows: Tensor) -> DecoderInversion:
@@ -81,23 +89,3 @@ class DecoderInversion(Operator):
         selected.start = select_rows(self.start, rows)
         selected.observation = self.observation.select(rows)
         return selected
-
-
-class _Function(Observation):
-    """A bare callable as an observation."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self.function = function
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        return self.function(pictures)
-
-
-def _as_observation(observation: Observation | Callable[[Tensor], Tensor] | None) -> Observation:
-    if observation is None:
-        return Identity()
-    if isinstance(observation, Observation):
-        return observation
-    if callable(observation):
-        return _Function(observation)
-    raise TypeError(f"an observation must be a callable on pictures, got {observation!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,12 +18,12 @@ from fixpoint.adapters.inversion import (
     invert,
     invert_by_encoder,
     invert_by_gradient,
+    invert_by_paper,
     nmse_db,
 )
 from fixpoint.adapters.measure import PeakMemory
-from fixpoint.adapters.observations import EightBit, Identity
+from fixpoint.adapters.observations import EightBit
 from fixpoint.adapters.pictures import as_pictures
-from fixpoint.iterators import Adam
 
 PHOTOGRAPH = Path(__file__).parent / "photographs" / "chelsea.png"
 SIDE = 128
@@ -50,8 +51,14 @@ class Demonstration:
     curves: dict[str, list[float]]  # NMSE in dB after 1, 2, ... evaluations
 
     def table(self) -> list[dict[str, Any]]:
-        """A dict a method, as the JSON and the figure show it."""
-        return [asdict(measurement) for measurement in self.measurements]
+        """A dict a method, as the JSON and the figure show it; None for what is not finite."""
+        return [
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in asdict(measurement).items()
+            }
+            for measurement in self.measurements
+        ]
 
 
 def photograph(side: int = SIDE) -> Tensor:
@@ -104,19 +111,18 @@ def demonstrate(
             autoencoder,
             seen,
             steps=steps or gradient_steps,
+            # The better of the paper's two settings, for the stronger baseline.
+            schedule=schedules.constant(0.01),
             value_range=(-1, 1),
             callback=lambda step, z: record(z),
             progress=bar,
         )
 
     def paper(record: Callable[[Tensor], None], bar: bool, steps: int | None) -> Inversion:
-        return invert(
+        return invert_by_paper(
             autoencoder,
             seen,
-            observation=Identity(),
-            iterator=Adam(schedule=schedules.warmup_cosine(0.01, paper_steps)),
-            max_iterations=(steps or paper_steps) - 1,
-            stop=(),
+            steps=steps or paper_steps,
             value_range=(-1, 1),
             callback=lambda iterate: record(iterate.state.point),
             progress=bar,
@@ -140,11 +146,9 @@ def demonstrate(
     }
     measurements, latents = [], {}
     for name, method in methods.items():
-        # Two steps first: they warm the libraries up, and their peak is that of every step.
-        method(lambda z: None, False, 2)
+        method(lambda z: None, False, 2)  # two steps first, to warm the libraries up
         with PeakMemory(autoencoder.device) as memory:
-            method(lambda z: None, False, 2)
-        inversion = method(watch(name), progress, None)
+            inversion = method(watch(name), progress, None)
         latents[name] = inversion.latent
         measurements.append(
             Measurement(

@@ -15,16 +15,24 @@ from torch import Tensor
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it into place.
 
+    A symbolic link is followed; a device or pipe, as /dev/stdout, is written to, not replaced.
+
     Raises:
         OSError: the folder cannot be written; no half-written file is left.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    path = path.resolve()
+    special = path.exists() and not path.is_file()
+    folder = None if special else path.parent
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         write(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        if special:
+            path.write_bytes(temporary.read_bytes())
+        else:
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -32,6 +40,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """A mapping as indented JSON; NaN and infinity are refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
@@ -64,18 +74,32 @@ def read_latent(path: Path) -> Tensor:
 
 
 def check_folder(folder: Path) -> None:
-    """Create a folder for results and make sure that files can be written there.
+    """Make sure that a folder for results is there or can be made, without making it.
 
     Raises:
-        ValueError: it cannot be created or written.
+        ValueError: files cannot be written there.
     """
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"cannot write to folder {folder}: {reason}") from error
+
+
+def check_file(path: Path) -> None:
+    """Make sure that a file can be written.
+
+    Raises:
+        ValueError: it is a folder, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"cannot write to {path}: it is a folder")
+    if not path.exists() or path.is_file():
+        check_folder(path.resolve().parent)
 
 
 def _umask() -> int:

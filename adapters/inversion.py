@@ -16,14 +16,14 @@ from tqdm import tqdm
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.decoder_inversion import DecoderInversion
-from fixpoint.adapters.observations import Clip, Identity, Observation
+from fixpoint.adapters.observations import Identity, Observation
 from fixpoint.adapters.pictures import Pictures, as_pictures, check_sides, to_pil
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
-from fixpoint.iterators import Anderson
+from fixpoint.iterators import Adam, Anderson
 from fixpoint.solve import Solution, solve
 from fixpoint.status import Status
-from fixpoint.stop import NoiseFloor, Stagnation, StopRule
+from fixpoint.stop import Divergence, NoiseFloor, Stagnation, StopRule
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def invert(
         iterator: the method; by default safeguarded Anderson acceleration of unit forward steps.
         max_iterations: evaluations of E(D(.)) beyond the first, per picture, at most.
         rtol: tolerance on `||E(Q(D(z))) - E(x)||` relative to `||z||`.
-        stop: stop rules; by default stagnation of the residual, and for quantised pictures
-            without their quantisation in `observation` the noise floor.
+        stop: stop rules; by default divergence and stagnation of the residual, and the noise
+            floor where `observation` leaves out rounding that the pictures show.
         value_range: of float input, see `as_pictures`.
         callback: called with every `Iterate`.
         progress: show a progress bar.
@@ -113,8 +113,7 @@ def invert(
     Raises:
         TypeError, ValueError: the picture or an option is not usable; no iteration was made.
     """
-    pictures = as_pictures(image, value_range)
-    check_sides(pictures.values, autoencoder.factor)
+    pictures = _readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
     operator = DecoderInversion(
@@ -148,26 +147,59 @@ def invert(
     )
 
 
+def invert_by_paper(
+    autoencoder: Autoencoder,
+    image: Any,
+    *,
+    steps: int = 100,
+    observation: Observation | Callable[[Tensor], Tensor] | None = None,
+    value_range: tuple[float, float] | None = None,
+    callback: Callable[[Iterate], object] | None = None,
+    progress: bool = False,
+) -> Inversion:
+    """The paper's practical method (section 4): Adam on E(D(z)) - E(x), 0.01 with its schedule.
+
+    Args:
+        autoencoder, image, value_range, callback, progress: as for `invert`.
+        steps: evaluations of E(D(.)).
+        observation: nothing in the paper.
+    """
+    if not (isinstance(steps, int) and steps >= 1):
+        raise ValueError(f"steps must be a whole number above 0, got {steps}")
+    eps = 1e-8 if autoencoder.dtype == torch.float32 else 1e-4
+    return invert(
+        autoencoder,
+        image,
+        observation=Identity() if observation is None else observation,
+        iterator=Adam(schedule=schedules.warmup_cosine(0.01, steps), eps=eps),
+        max_iterations=steps - 1,
+        stop=(),
+        value_range=value_range,
+        callback=callback,
+        progress=progress,
+    )
+
+
 def default_iterator() -> Iterator[Any]:
     """The method of `invert`: unit forward steps, accelerated over five differences."""
     return Anderson(memory=5, mixing=1.0)
 
 
 def default_stop(observation: Observation, pictures: Pictures) -> tuple[StopRule, ...]:
-    """Stagnation always; the noise floor where `observation` leaves out known rounding."""
-    stagnation = Stagnation(window=5, improvement=0.05)
-    if isinstance(observation, Identity | Clip):
-        level = pictures.observation.noise_levels(len(pictures.values))
-        return (NoiseFloor(level=level), stagnation)
-    return (stagnation,)
+    """Stagnation and divergence always; the noise floor where `observation` leaves out rounding
+    that the pictures show."""
+    rules: tuple[StopRule, ...] = (Divergence(factor=10), Stagnation(window=5, improvement=0.05))
+    batch = len(pictures.values)
+    shown = pictures.observation.noise_levels(batch)
+    left_out = (shown.square() - observation.noise_levels(batch).square()).clamp(min=0).sqrt()
+    return (NoiseFloor(level=left_out), *rules) if bool((left_out > 0).any()) else rules
 
 
 def invert_by_encoder(
     autoencoder: Autoencoder, image: Any, *, value_range: tuple[float, float] | None = None
 ) -> Inversion:
     """E(x) alone: where every inversion starts."""
-    pictures = as_pictures(image, value_range)
-    check_sides(pictures.values, autoencoder.factor)
+    pictures = _readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
     with torch.no_grad():
@@ -200,8 +232,7 @@ def invert_by_gradient(
     Returns:
         The iterate of least pixel error of each row.
     """
-    pictures = as_pictures(image, value_range)
-    check_sides(pictures.values, autoencoder.factor)
+    pictures = _readable(autoencoder, image, value_range)
     if not (isinstance(steps, int) and steps >= 1):
         raise ValueError(f"steps must be a whole number above 0, got {steps}")
     schedule = schedule or schedules.warmup_cosine(0.1, steps)
@@ -226,7 +257,7 @@ def invert_by_gradient(
             best_error = torch.minimum(error.detach(), best_error)
             optimizer.step()
             if callback is not None:
-                callback(step, z.detach())
+                callback(step, z.detach().clone())
         with torch.no_grad():
             error = (autoencoder.decode(z) - values).square().flatten(1).sum(1)
             best = torch.where((error < best_error).reshape(-1, 1, 1, 1), z.detach(), best)
@@ -237,6 +268,20 @@ def invert_by_gradient(
     seconds = time.perf_counter() - started
     count = torch.full((len(values),), steps, dtype=torch.long)
     return _finish(autoencoder, values, best, count, seconds, Identity())
+
+
+def _readable(
+    autoencoder: Autoencoder, image: Any, value_range: tuple[float, float] | None
+) -> Pictures:
+    """The pictures, once it is sure that this autoencoder can take them."""
+    if not isinstance(autoencoder, Autoencoder):
+        raise TypeError(
+            f"expected an Autoencoder, got {type(autoencoder).__name__}; wrap a diffusers model "
+            "with Autoencoder.from_diffusers"
+        )
+    pictures = as_pictures(image, value_range)
+    check_sides(pictures.values, autoencoder.factor)
+    return pictures
 
 
 @torch.no_grad()

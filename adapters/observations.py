@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ class Observation(ABC):
     """A map from decoded pictures to observed ones, each row on its own."""
 
     noise_level: float = 0.0
-    """Root mean square, per value, of the noise it adds, where that is known; else 0."""
+    """Root mean square, per value, of the noise it adds; infinite where that is not known."""
 
     @abstractmethod
     def __call__(
@@ -33,11 +33,12 @@ class Observation(ABC):
     ) -> Float[Tensor, "batch 3 height width"]:
         """The observed pictures."""
 
-    def continuous(
+    def observe(
         self, pictures: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """The observation without its quantisation, for measuring the distance to a picture."""
-        return self(pictures)
+    ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]]:
+        """The observed pictures, and the same before rounding: what a misfit is measured with."""
+        seen = self(pictures)
+        return seen, seen
 
     def noise_levels(self, batch: int) -> Float[Tensor, " batch"]:
         """`noise_level` of every row."""
@@ -73,8 +74,8 @@ class EightBit(Observation):
     def __call__(self, pictures: Tensor) -> Tensor:
         return from_levels(to_levels(pictures))
 
-    def continuous(self, pictures: Tensor) -> Tensor:
-        return pictures.clamp(-1, 1)
+    def observe(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        return self(pictures), pictures.clamp(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,11 @@ class Jpeg(Observation):
     Args:
         quality: 1 to 100, in the scale of the IJG library; ignored where `tables` are given.
         subsampling: of the chroma, "4:4:4", "4:2:2" or "4:2:0".
-        tables: quantisation tables, 64 whole numbers each in zigzag order, as
-            `PIL.Image.Image.quantization` has them.
+        tables: quantisation tables, 64 whole numbers each, in the order of Pillow's
+            `image.quantization`.
     """
+
+    noise_level = EIGHT_BIT_NOISE
 
     quality: int = 75
     subsampling: str = "4:2:0"
@@ -99,6 +102,10 @@ class Jpeg(Observation):
             raise ValueError(
                 f'JPEG subsampling must be "4:4:4", "4:2:2" or "4:2:0", got {self.subsampling!r}'
             )
+
+        for table in self.tables or ():
+            if len(table) != 64:
+                raise ValueError(f"a quantisation table has 64 numbers, got {len(table)}")
 
     @classmethod
     def of(cls, image: object) -> Jpeg:
@@ -133,29 +140,62 @@ class Jpeg(Observation):
         return from_levels(seen.to(pictures.device, pictures.dtype))
 
 
-@dataclass(frozen=True)
 class PerRow(Observation):
-    """An observation of its own for every row."""
+    """An observation of its own for every row: `PerRow((EightBit(), Jpeg(quality=90)))`."""
 
-    observations: tuple[Observation, ...]
+    def __init__(self, observations: Sequence[Observation | Callable[[Tensor], Tensor]]) -> None:
+        self.observations = tuple(as_observation(observation) for observation in observations)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        return self._each([type(seen).__call__ for seen in self.observations], pictures)
+        return self.observe(pictures)[0]
 
-    def continuous(self, pictures: Tensor) -> Tensor:
-        return self._each([type(seen).continuous for seen in self.observations], pictures)
-
-    def _each(self, maps: Sequence[object], pictures: Tensor) -> Tensor:
+    def observe(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         if len(pictures) != len(self.observations):
             raise ValueError(f"{len(self.observations)} observations for {len(pictures)} pictures")
-        rows = zip(maps, self.observations, pictures.split(1), strict=True)
-        return torch.cat([seen(observation, row) for seen, observation, row in rows])  # type: ignore[operator]
+        rows = zip(self.observations, pictures.split(1), strict=True)
+        seen, before = zip(*(observation.observe(row) for observation, row in rows), strict=True)
+        return torch.cat(seen), torch.cat(before)
 
     def noise_levels(self, batch: int) -> Tensor:
         return torch.cat([observation.noise_levels(1) for observation in self.observations])
 
     def select(self, rows: Tensor) -> PerRow:
-        return PerRow(tuple(self.observations[row] for row in rows.tolist()))
+        return PerRow([self.observations[row] for row in rows.tolist()])
+
+    def __repr__(self) -> str:
+        return f"PerRow({list(self.observations)})"
+
+
+class Function(Observation):
+    """A bare callable as an observation; what noise it adds is not known."""
+
+    noise_level = math.inf
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return self.function(pictures)
+
+    def __repr__(self) -> str:
+        return f"Function({self.function!r})"
+
+
+def as_observation(
+    observation: Observation | Callable[[Tensor], Tensor] | None,
+) -> Observation:
+    """An observation as such; a callable on pictures; None for `Identity()`.
+
+    Raises:
+        TypeError: something else.
+    """
+    if observation is None:
+        return Identity()
+    if isinstance(observation, Observation):
+        return observation
+    if callable(observation):
+        return Function(observation)
+    raise TypeError(f"an observation must be a callable on pictures, got {observation!r}")
 
 
 def to_levels(pictures: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

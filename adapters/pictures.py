@@ -6,6 +6,7 @@ Nothing is ever resized: resampling would destroy the very trace that an inversi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,26 @@ def read_picture(path: str | Path) -> Any:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a picture")
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path} does not exist")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes)")
     try:
         image = Image.open(path)
+        deep = any(";16" in str(tile) for tile in image.tile)
         image.load()
+    except PermissionError as error:
+        raise ValueError(f"{path} cannot be read: permission denied") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture in a format that Pillow reads") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # what Pillow's decoders raise on damaged files is not bounded
         raise ValueError(f"{path} is damaged: {error}") from error
+    if deep:
+        raise ValueError(f"{path} has more than 8 bits a channel; only 8-bit pictures can be read")
     return image
 
 
@@ -108,10 +116,11 @@ def check_sides(values: Float[Tensor, "batch 3 height width"], factor: int) -> N
     """
     height, width = values.shape[-2:]
     if height % factor or width % factor or not height or not width:
+        cropped = f"{width // factor * factor} x {height // factor * factor}"
+        advice = f"crop it to {cropped}" if min(height, width) >= factor else "it is too small"
         raise ValueError(
             f"picture sides must be multiples of {factor} for this autoencoder, got {width} x "
-            f"{height}; crop it to {width // factor * factor} x {height // factor * factor} "
-            "(do not resize: that destroys the inversion)"
+            f"{height}; {advice} (do not resize: that destroys the inversion)"
         )
 
 
@@ -136,14 +145,25 @@ def _from_pil(image: Any) -> Pictures:
     transparent = image.mode in ("LA", "RGBA") or "transparency" in image.info
     if transparent and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise ValueError(f"{name} is partly transparent; flatten it onto a background first")
-    upright = ImageOps.exif_transpose(image)
-    turned = image.getexif().get(0x0112, 1) != 1
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        upright = image
     array = np.array(upright.convert("RGB"))
     values = from_levels(torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).float())
     observation: Observation = EightBit()
-    if getattr(image, "format", None) == "JPEG" and image.mode == "RGB" and not turned:
-        observation = Jpeg.of(image)
+    if getattr(image, "format", None) == "JPEG" and image.mode == "RGB" and not turned(image):
+        with suppress(ValueError):  # an unusual chroma subsampling: at least it was rounded
+            observation = Jpeg.of(image)
     return Pictures(values, observation)
+
+
+def turned(image: Any) -> bool:
+    """True where EXIF asks for a turn, so that JPEG's blocks do not lie as the picture does."""
+    try:
+        return image.getexif().get(0x0112, 1) != 1
+    except Exception:  # a damaged EXIF block asks for nothing
+        return False
 
 
 def _from_array(array: np.ndarray[Any, Any], value_range: tuple[float, float] | None) -> Pictures:
@@ -184,14 +204,22 @@ def _from_tensor(tensor: Tensor, value_range: tuple[float, float] | None) -> Pic
     if tuple(value_range) == (0, 1):
         if values.numel() and not (float(values.min()) >= 0 and float(values.max()) <= 1):
             raise ValueError(
-                f"values lie in [{float(values.min()):.3g}, {float(values.max()):.3g}], outside "
+                f"values lie in [{float(values.min()):.9g}, {float(values.max()):.9g}], outside "
                 "[0, 1]"
             )
         values = 2 * values - 1
-    return _with_observation(values)
+    if values.numel() and float(values.abs().max()) > 3:
+        raise ValueError(
+            f"values go up to {float(values.abs().max()):.4g}: that is not a picture on [-1, 1]"
+        )
+    parts = [_with_observation(row) for row in values.split(1)]
+    if not parts:
+        return Pictures(values, Identity())
+    return Pictures(torch.cat([part.values for part in parts]), _common(parts))
 
 
 def _with_observation(values: Tensor) -> Pictures:
+    """One picture, with the observation that its values show."""
     rounded = from_levels(to_levels(values))
     if bool(((rounded - values).abs() < 1e-5).all()):
         return Pictures(rounded, EightBit())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def inversion_figure(path: Path, inversion: Inversion, row: int, title: str) -> 
         curve.set_title(inversion.status[row].name, fontsize=10)
         curve.set_xlabel("evaluations of E(D(z))")
         curve.legend(fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=11)
-    write_whole(path, lambda temporary: figure.savefig(temporary))
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    _save(figure, path)
 
 
 def demo_figure(
@@ -79,7 +80,7 @@ def demo_figure(
     for index, (name, error) in enumerate(errors.items()):
         axis = figure.add_subplot(upper[index + 1])
         drawn = axis.imshow(error.clamp(1e-4, 1).numpy(), cmap="magma", norm=norm)
-        axis.set_title(f"{name}\n{table[index]['nmse_db']:.1f} dB", fontsize=10)
+        axis.set_title(f"{name}\n{_decibels(table[index]['nmse_db'])} dB", fontsize=10)
         axis.set_axis_off()
         axes.append(axis)
     figure.colorbar(drawn, ax=axes, fraction=0.03, label="|z - z*| / std z*")
@@ -99,7 +100,7 @@ def demo_figure(
     cells = [
         [
             row["name"],
-            f"{row['nmse_db']:.1f}",
+            _decibels(row["nmse_db"]),
             str(row["evaluations"]),
             f"{row['seconds']:.2f}",
             "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.0f}",
@@ -115,8 +116,18 @@ def demo_figure(
     drawn_table.auto_set_font_size(False)
     drawn_table.set_fontsize(9.5)
     drawn_table.scale(1, 1.9)
-    figure.suptitle(title, fontsize=12)
-    write_whole(path, lambda temporary: figure.savefig(temporary))
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    _save(figure, path)
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _save(figure: Any, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a file name in another script
+        write_whole(path, lambda temporary: figure.savefig(temporary))
 
 
 def _show(axis: Any, picture: Tensor, title: str) -> None:

@@ -13,6 +13,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from fixpoint.adapters import as_pictures
+
 HELD_OUT = ("chelsea.png", "coffee.png", "china.jpg")
 COLOUR = (
     "astronaut.png",
@@ -53,11 +55,6 @@ def photograph(name: str) -> Image.Image:
     raise FileNotFoundError(f"{name} comes neither with scikit-image nor with scikit-learn")
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """RGB picture to a (3, height, width) tensor on [-1, 1]."""
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
 def held_out_crops(count: int, size: int = 64, seed: int = 0) -> Tensor:
     """`count` crops, spread evenly over the held-out photographs: (count, 3, size, size).
 
@@ -71,8 +68,8 @@ def held_out_crops(count: int, size: int = 64, seed: int = 0) -> Tensor:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
         left = int(generator.integers(image.width - size + 1))
         top = int(generator.integers(image.height - size + 1))
-        crops.append(to_tensor(image.crop((left, top, left + size, top + size))))
-    return torch.stack(crops)
+        crops.append(as_pictures(image.crop((left, top, left + size, top + size))).values)
+    return torch.cat(crops)
 
 
 def dead_leaves(size: int, generator: np.random.Generator) -> Image.Image:

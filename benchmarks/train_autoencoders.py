@@ -4,9 +4,9 @@
     python benchmarks/train_autoencoders.py adversarial  --out adapters/models/adversarial
 
 Both are diffusers `AutoencoderKL`s, seeded, under an hour on one CPU core each (bfloat16
-autocast). The loss is 4 MSE (`kl` adds L1/2) on pixels plus the KL divergence to a standard normal;
-`adversarial` adds, half way, a patch discriminator with a hinge loss and the adaptive weight of
-Esser et al. (Taming Transformers, CVPR 2021, equation 7).
+autocast). The loss is 4 MSE (`kl` adds L1/2) on pixels plus the KL divergence to a standard
+normal; `adversarial` adds, from step 2,500 of 4,000 on, a patch discriminator with a hinge loss
+and the adaptive weight of Esser et al. (Taming Transformers, CVPR 2021, equation 7).
 
 Three choices keep every latent channel alive and every cell identifiable: the squared error (the
 L1 error of differences, common elsewhere, has a plateau where only mean colours are coded),

@@ -85,6 +85,36 @@ def test_folders_that_hold_no_model_are_refused_without_the_network(tiny_vae, tm
             Autoencoder.from_pretrained(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"in_channels": 4}, "in_channels 4"),
+        ({"scaling_factor": 0.0}, "scaling_factor.*above 0.*got 0.0"),
+        ({"latents_mean": [0.0, 1.0]}, "latents_mean.*4 of them"),
+        ({"latents_std": [1.0, -1.0, 1.0, 1.0]}, "latents_std.*above 0"),
+        ({"shift_factor": "abc"}, "shift_factor.*'abc'"),
+    ],
+)
+def test_configurations_that_make_no_sense_are_refused(tiny_vae, change, words):
+    with pytest.raises(ValueError, match=words):
+        Autoencoder.from_diffusers(tiny_vae(**change))
+
+
+def test_weights_that_do_not_fit_the_configuration_are_refused(tiny_vae, tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    tiny_vae().save_pretrained(tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    save_file(dict(list(weights.items())[1:]), path)
+    with pytest.raises(ValueError, match=r"do not fit.*1 missing keys"):
+        Autoencoder.from_pretrained(tmp_path)
+    save_file({name: value[..., None] for name, value in weights.items()}, path)
+    with pytest.raises(ValueError, match="could not be loaded"):
+        Autoencoder.from_pretrained(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
 def test_unknown_classes_and_names_are_refused():
     with pytest.raises(TypeError, match="Linear is not supported"):
         Autoencoder.from_diffusers(torch.nn.Linear(2, 2))
@@ -97,6 +127,7 @@ def test_the_embedded_autoencoders_are_small_alive_and_good(name, factor, psnr, 
     from pathlib import Path
 
     import fixpoint.adapters.autoencoder as module
+    from fixpoint.adapters.demo import photograph
 
     folder = Path(module.__file__).parent / "models" / name
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -105,8 +136,16 @@ def test_the_embedded_autoencoders_are_small_alive_and_good(name, factor, psnr, 
     autoencoder = Autoencoder.embedded(name)
     assert autoencoder.factor == factor
     report = json.loads((folder / "training.json").read_text())
-    assert report["psnr_db"] >= psnr  # on 48 held-out crops; benchmarks/ measures it again
+    assert report["psnr_db"] >= psnr  # on the 48 held-out crops of the benchmark
     assert min(report["reaction_per_channel"]) > 0.02
+    picture = photograph(128)  # held out as well
+    crops = (
+        picture.unfold(2, 64, 32).unfold(3, 64, 32).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 64, 64)
+    )
+    with torch.no_grad():
+        output = autoencoder.decode(autoencoder.encode(crops)).clamp(-1, 1)
+    error = (output - crops).square().flatten(1).mean(1)
+    assert float((10 * (4 / error).log10()).mean()) >= psnr
 
 
 @pytest.mark.parametrize("name", ["kl", "adversarial"])

@@ -85,6 +85,26 @@ def test_the_noise_floor_stops_before_rounding_noise_is_fitted():
         operator, operator.start, ForwardStep(), stop=(NoiseFloor(level=1.2 * EIGHT_BIT_NOISE),)
     )
     assert set(solution.status) == {Status.NOISE_FLOOR}
+    on = solve(operator, operator.start, ForwardStep(), rtol=0.0, atol=0.0, max_iterations=200)
+    assert (on.iterations > solution.iterations).all()
+    assert (on.residual_norm < solution.residual_norm).all()
+
+
+def test_a_picture_is_observed_once_in_an_evaluation():
+    encode, decode = linear_pair()
+    calls = []
+    operator = DecoderInversion(
+        encode, decode, torch.zeros(2, 48).double(), lambda x: calls.append(1) or x
+    )
+    operator.evaluate(torch.zeros(2, 6).double())
+    assert len(calls) == 1
+
+
+def test_what_is_no_picture_tensor_is_refused():
+    encode, decode = linear_pair()
+    for image in (torch.zeros(1, 48, dtype=torch.uint8), [[0.0]]):
+        with pytest.raises(TypeError, match="floating-point tensor"):
+            DecoderInversion(encode, decode, image)
 
 
 def test_selected_rows_are_the_same_problem():

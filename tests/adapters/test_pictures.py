@@ -99,6 +99,48 @@ def test_what_is_not_a_picture_is_refused(image, error, words):
         as_pictures(image)
 
 
+def test_rows_of_one_tensor_are_judged_one_by_one():
+    free = torch.linspace(-1.2, 1.1, 288).reshape(1, 3, 8, 12)
+    pictures = as_pictures(torch.cat((VALUES, free)))
+    assert isinstance(pictures.observation, PerRow)
+    assert pictures.observation.observations == (EightBit(), Identity())
+    with pytest.raises(ValueError, match="up to 127"):
+        as_pictures(VALUES * 127)
+
+
+def test_jpeg_settings_that_cannot_be_repeated_fall_back_to_rounding(tmp_path, monkeypatch):
+    from PIL import JpegImagePlugin
+
+    Image.fromarray(LEVELS).save(tmp_path / "a.jpg")
+    monkeypatch.setattr(JpegImagePlugin, "get_sampling", lambda image: -1)
+    assert as_pictures(tmp_path / "a.jpg").observation == EightBit()
+
+
+def test_a_turned_jpeg_is_turned_and_taken_as_rounded(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(LEVELS).save(tmp_path / "a.jpg", exif=exif)
+    pictures = as_pictures(tmp_path / "a.jpg")
+    assert pictures.values.shape == (1, 3, 12, 8)
+    assert pictures.observation == EightBit()
+
+
+def test_more_than_8_bits_are_refused_rather_than_cut(tmp_path):
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + bytes(24) for _ in range(4)))
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
+    (tmp_path / "deep.png").write_bytes(data + chunk(b"IEND", b""))
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        as_pictures(tmp_path / "deep.png")
+
+
 def test_broken_files_are_named_with_what_is_wrong(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from fixpoint import schedules
 from fixpoint.adapters import files, report
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.inversion import (
@@ -20,12 +19,13 @@ from fixpoint.adapters.inversion import (
     invert,
     invert_by_encoder,
     invert_by_gradient,
+    invert_by_paper,
 )
 from fixpoint.adapters.measure import PeakMemory
 from fixpoint.adapters.observations import Clip, EightBit, Identity, Jpeg, Observation
-from fixpoint.adapters.pictures import as_pictures, check_sides, read_picture, to_pil
+from fixpoint.adapters.pictures import as_pictures, check_sides, read_picture, to_pil, turned
 from fixpoint.iterator import Iterator
-from fixpoint.iterators import Adam, Anderson, ForwardStep, InertialKM
+from fixpoint.iterators import Anderson, ForwardStep, InertialKM
 from fixpoint.status import Status
 from fixpoint.version import __version__
 
@@ -53,7 +53,7 @@ def run(
     truth = None if options.truth is None else files.read_latent(options.truth)
     files.check_folder(options.out)
     if options.json is not None:
-        files.check_folder(options.json.parent)
+        files.check_file(options.json)
     autoencoder = load()
     for path, image in zip(options.pictures, images, strict=True):
         _check_size(path, as_pictures(image).values, autoencoder, truth)
@@ -66,8 +66,9 @@ def run(
                 entries.append(_picture(options, autoencoder, path, image, truth))
                 say(_line(entries[-1]))
             except ValueError as error:
-                entries.append({"picture": str(path), "status": REFUSED, "message": str(error)})
-                print(f"fixpoint: error: {path}: {error}", file=sys.stderr)
+                message = " ".join(str(error).split())
+                entries.append({"picture": str(path), "status": REFUSED, "message": message})
+                print(f"fixpoint: error: {path}: {message}", file=sys.stderr)
     finally:
         if options.json is not None:
             files.write_json(options.json, _settings(options, autoencoder) | {"pictures": entries})
@@ -82,6 +83,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ValueError(f"--iterations must be at least 1, got {options.iterations}")
     if options.step_size is not None and options.method != "forward-step":
         raise ValueError("--step-size belongs to --method forward-step")
+    if options.step_size is not None:
+        ForwardStep(step_size=options.step_size)  # refuses what is out of range
     if options.method == "encoder" and options.iterations is not None:
         raise ValueError("--iterations does not go with --method encoder")
     if options.method in ("encoder", "gradient") and options.observation != "auto":
@@ -122,7 +125,7 @@ def _picture(
     evaluations = int(inversion.evaluations)
     entry: dict[str, Any] = {
         "picture": str(path),
-        "status": None,
+        "status": None if bool(inversion.latent.isfinite().all()) else Status.NONFINITE.name,
         "message": "no solver ran",
         "observation": repr(inversion.observation),
         "evaluations": evaluations,
@@ -134,7 +137,8 @@ def _picture(
     if inversion.solution is not None:
         status, norm = inversion.status[0], float(inversion.latent.norm())
         entry["status"], entry["message"] = status.name, status.message
-        entry["relative_residual"] = _number(float(inversion.solution.residual_norm) / norm)
+        residual = float(inversion.solution.residual_norm)
+        entry["relative_residual"] = _number(residual / norm) if norm > 0 else None
     if truth is not None:
         entry["nmse_db"] = _number(float(inversion.nmse_db(truth.to(inversion.latent))))
     return entry | _write(options, autoencoder, path, inversion)
@@ -151,15 +155,8 @@ def _invert(
     observation = _observation(options.observation, image, path)
     if options.method == "paper-adam":
         steps = options.iterations or 100
-        eps = 1e-8 if autoencoder.dtype == torch.float32 else 1e-4
-        return invert(
-            autoencoder,
-            image,
-            observation=observation or Identity(),
-            iterator=Adam(schedule=schedules.warmup_cosine(0.01, steps), eps=eps),
-            max_iterations=steps,
-            stop=(),
-            progress=bar,
+        return invert_by_paper(
+            autoencoder, image, steps=steps, observation=observation, progress=bar
         )
     step_size = 1.0 if options.step_size is None else options.step_size
     iterators: dict[str, Iterator[Any] | None] = {
@@ -182,6 +179,8 @@ def _observation(name: str, image: Any, path: Path) -> Observation | None:
     if name == "jpeg":
         if getattr(image, "format", None) != "JPEG":
             raise ValueError(f"--observation jpeg: {path} is not a JPEG file")
+        if turned(image):
+            raise ValueError(f"--observation jpeg: {path} is turned by its EXIF orientation")
         return Jpeg.of(image)
     return {"auto": None, "none": Identity(), "clip": Clip(), "8bit": EightBit()}[name]
 
@@ -189,6 +188,7 @@ def _observation(name: str, image: Any, path: Path) -> Observation | None:
 def _write(
     options: argparse.Namespace, autoencoder: Autoencoder, path: Path, inversion: Inversion
 ) -> dict[str, str]:
+    options.out.mkdir(parents=True, exist_ok=True)
     latent = options.out / f"{path.stem}.latent.safetensors"
     reconstruction = options.out / f"{path.stem}.reconstruction.png"
     figure = options.out / f"{path.stem}.report.png"
