@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint import kernels
+from fixpoint import kernels, theory
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.operator import Operator
 
@@ -41,7 +41,7 @@ class InertialKM(Iterator[State]):
             raise ValueError(f"inertia must lie in [0, 1), got {alpha}")
         if not self.cocoercivity > 0:
             raise ValueError(f"cocoercivity must be above 0, got {self.cocoercivity}")
-        bound = (1 - alpha) ** 2 / (1 - alpha + 2 * alpha**2)
+        bound = theory.largest_relaxation(alpha)
         if not 0 < lam < bound:
             raise ValueError(
                 "theorem 2 needs 0 < relaxation and relaxation (1 - alpha + 2 alpha^2) < "
