@@ -46,7 +46,7 @@ class Anderson(Iterator[AndersonState]):
     """Safeguarded Anderson acceleration of the forward step, each row on its own.
 
     Args:
-        memory: remembered differences, at least 1.
+        memory: remembered differences, at least 1; no more than a row has elements are used.
         mixing: beta, the step of the underlying forward step.
         regularization: added to the unit diagonal of the scaled normal equations; raised to the
             rounding level of the dtype that the Gram matrix is accumulated in, where it is below.
@@ -120,7 +120,9 @@ class Anderson(Iterator[AndersonState]):
         anchor = where_rows(accepted, point, state.anchor)
         anchor_residual = where_rows(accepted, residual, state.anchor_residual)
 
-        residual_differences = (dr, *state.residual_differences)[: self.memory]
+        # More differences than dimensions are dependent, and their weights are rounding.
+        memory = min(self.memory, point[0].numel())
+        residual_differences = (dr, *state.residual_differences)[:memory]
         row, right_hand_side = kernels.gram_row(residual_differences, dr, anchor_residual)
         return AndersonState(
             z=point,
@@ -130,7 +132,7 @@ class Anderson(Iterator[AndersonState]):
             anchor_residual=anchor_residual,
             anchor_norm=torch.where(accepted, norm, state.anchor_norm),
             trusted=accepted,
-            point_differences=(dz, *state.point_differences)[: self.memory],
+            point_differences=(dz, *state.point_differences)[:memory],
             residual_differences=residual_differences,
             gram=_bordered(row, state.gram),
             right_hand_side=right_hand_side,

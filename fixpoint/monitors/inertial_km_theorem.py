@@ -135,22 +135,27 @@ class InertialKMTheorem(Monitor):
             never,
             torch.ones_like(never, dtype=torch.bool),
         )
-        enough = torch.full_like(memory["first"], -self.cocoercivity)
         if self.known_cocoercivity is None:
-            enough = enough + ratios.star
+            enough = ratios.star - self.cocoercivity
+            holds = enough > -rounding * self.cocoercivity
             basis, at = "beta measured: an upper estimate", ratios.star_iteration
         else:
-            enough = enough + self.known_cocoercivity
-            basis, at = f"beta = {self.known_cocoercivity:.6g} known of the operator", never
+            # Two given numbers are compared as they are: a tolerance would certify too much.
+            difference = self.known_cocoercivity - self.cocoercivity
+            enough = torch.full_like(memory["first"], difference)
+            holds = torch.full_like(condition.holds, difference >= 0)
+            basis = f"beta = {self.known_cocoercivity:.6g} known of the operator"
+            at = torch.where(holds, never, torch.zeros_like(never))
         known_constant = torch.full_like(condition.holds, self.known_cocoercivity is not None)
         step = self._claim(
             "hypothesis",
             "step size",
             "rho = 2 lambda beta with no more than the operator's beta",
             f"rho = {constants.rho:.6g}, {basis}",
-            enough + rounding * self.cocoercivity,
+            enough,
             at,
             known_constant,
+            holds,
         )
         star = star_claim(
             THEOREM,
@@ -249,6 +254,7 @@ class InertialKMTheorem(Monitor):
         margin: Tensor,
         iteration: Tensor,
         known: Tensor,
+        holds: Tensor | None = None,
     ) -> Claim:
         return Claim(
             THEOREM,
@@ -256,7 +262,7 @@ class InertialKMTheorem(Monitor):
             name,
             sentence,
             basis,
-            holds=margin > 0,
+            holds=margin > 0 if holds is None else holds,
             known=known,
             margin=margin,
             iteration=iteration,

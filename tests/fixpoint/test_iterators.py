@@ -171,6 +171,14 @@ def test_the_first_step_of_anderson_is_a_forward_step_and_is_never_refused():
     assert int(run[-1].rejected_residual) == 0
 
 
+def test_anderson_does_not_amplify_rounding_where_its_memory_exceeds_the_dimension():
+    b = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    operator = as_operator(lambda z: z + torch.sin(z) / 2 - b)
+    *_, one = states(Anderson(memory=5), operator, torch.zeros_like(b), 5)
+    *_, other = states(Anderson(memory=5), operator, torch.zeros_like(b) + 1e-15, 5)
+    assert float((one.z - other.z).abs().max()) < 1e-9
+
+
 def test_anderson_survives_differences_that_overflow_in_16_bits():
     operator = as_operator(lambda z: 1.9 * z)
     z0 = torch.full((1, 3), 2e4, dtype=torch.float16)

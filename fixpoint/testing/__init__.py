@@ -1,0 +1,45 @@
+"""Test a solver by its properties: drawn problems, and checks that every implementation must pass.
+
+    from fixpoint.testing import check_iterator
+    check_iterator(MyIterator(step_size=0.5))
+
+`check_operator`, `check_iterator` and `check_monitor` return None, or raise a `BrokenProperty` (an
+AssertionError) that names the property and the smallest example that was found to break it.
+"""
+
+try:
+    import hypothesis as _hypothesis  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "hypothesis":
+        raise
+    raise ImportError(
+        "fixpoint.testing draws its problems with Hypothesis, which is not installed: "
+        "pip install 'fixpoint[test]' (or: pip install hypothesis)"
+    ) from error
+
+from fixpoint.testing.broken_property import BrokenProperty
+from fixpoint.testing.check_iterator import check_iterator
+from fixpoint.testing.check_monitor import check_monitor
+from fixpoint.testing.check_operator import check_operator
+from fixpoint.testing.known_operator import KnownOperator, Planes, Separable
+from fixpoint.testing.linear_autoencoder import LinearAutoencoder
+from fixpoint.testing.problems import Problem, ladder, outside
+from fixpoint.testing.strategies import autoencoder_pairs, iterators, operators, starting_points
+
+__all__ = [
+    "BrokenProperty",
+    "KnownOperator",
+    "LinearAutoencoder",
+    "Planes",
+    "Problem",
+    "Separable",
+    "autoencoder_pairs",
+    "check_iterator",
+    "check_monitor",
+    "check_operator",
+    "iterators",
+    "ladder",
+    "operators",
+    "outside",
+    "starting_points",
+]
