@@ -1,4 +1,4 @@
-"""The command line: `fixpoint invert` and `fixpoint demo`.
+"""The command line: `fixpoint invert`, `fixpoint demo` and `fixpoint verify`.
 
 Exit codes: 0 done, 1 an inversion ended in NaN or divergence, or the computation failed, 2 bad
 input, 130 interrupted.
@@ -106,6 +106,43 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     demo.add_argument("--quiet", action="store_true", help="print nothing but errors")
     demo.set_defaults(run=_demo)
+
+    verify = commands.add_parser(
+        "verify",
+        help="see whether the convergence theorems apply to an autoencoder",
+        description="Recovers known latents of crops by forward steps, inertial KM and Adam, "
+        "measures how cocoercive the operator is along each path, and writes DIR/verify.html: the "
+        "paper's section 3.4 and figures 2 and 4, with a table of certificates.",
+    )
+    verify.add_argument(
+        "pictures",
+        nargs="*",
+        type=Path,
+        metavar="PICTURE",
+        help="to take crops of; by default the bundled photograph",
+    )
+    _add_model(verify)
+    verify.add_argument(
+        "--observation",
+        choices=OBSERVATIONS,
+        default="none",
+        help="inside the operator; none: the paper's; auto: what is done to the decoder's output",
+    )
+    verify.add_argument(
+        "--crops", type=int, metavar="N", help="in all (default 16, or one a picture if more)"
+    )
+    verify.add_argument("--crop-size", type=int, default=64, metavar="PIXELS")
+    verify.add_argument(
+        "--iterations", type=int, metavar="N", help="default 50; the paper's 100 and 50 for Adam"
+    )
+    verify.add_argument(
+        "--paper-settings", action="store_true", help="step size 0.001 and inertia 0.9"
+    )
+    verify.add_argument("--seed", type=int, default=0, metavar="N", help="of the crops' places")
+    verify.add_argument("--out", type=Path, default=Path("verified"), metavar="DIR")
+    verify.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    verify.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    verify.set_defaults(run=_verify)
     return parser
 
 
@@ -174,6 +211,48 @@ def _demo(options: argparse.Namespace) -> int:
     if options.json is not None:
         files.write_json(options.json, {"methods": shown.table()})
         say(f"JSON:   {options.json}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from fixpoint.adapters import files, verify, verify_page
+
+    say = _sayer(options.quiet)
+    plan = verify.methods(
+        iterations=options.iterations,
+        paper=options.paper_settings,
+        half_precision=options.dtype != "float32",
+    )
+    crops = verify.cut(
+        options.pictures, count=options.crops, size=options.crop_size, seed=options.seed
+    )
+    verify.observation_of(options.observation, crops)
+    files.check_folder(options.out)
+    if options.json is not None:
+        files.check_file(options.json)
+    autoencoder = _load_model(options)
+    say(f"{autoencoder}, {len(crops)} crops of {crops[0].width} x {crops[0].height} pixels")
+    verification = verify.verify(
+        autoencoder,
+        crops,
+        plan,
+        observation=options.observation,
+        seed=options.seed,
+        say=say,
+        progress=not options.quiet and sys.stderr.isatty(),
+    )
+    say("\n" + verify_page.table(verification))
+    found = {
+        result.method.name: verify_page.findings(result, verification.overlapping)
+        for result in verification.results
+    }
+    for name, lines in found.items():
+        say("\n".join(["", name, *(f"  {line}" for line in lines)]))
+    verify_page.write_page(options.out / "verify.html", verification)
+    say(f"\nPage: {options.out / 'verify.html'}")
+    if options.json is not None:
+        files.write_json(options.json, verify.content(verification, found))
+        say(f"JSON: {options.json}")
     return 0
 
 

@@ -1,0 +1,741 @@
+"""What a verification found, in words, as a table for the terminal, and as one HTML page.
+
+Every sentence is decided by the numbers; the page needs no script, no network and no other file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from fixpoint.adapters.files import write_whole
+from fixpoint.adapters.verify import (
+    CONVERGED,
+    ClaimCount,
+    Line,
+    MethodResult,
+    Outcome,
+    Verification,
+    positive_fraction,
+    refuted_crops,
+    typical,
+    versions,
+)
+
+WIDTH, HEIGHT = 380, 290
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 10, 44
+COARSE = 1e-3
+"""Relative error of T beyond which the slack of the certificates exceeds what they compare."""
+GREEK = {"alpha": "α", "beta": "β", "lambda": "λ", "rho": "ρ"}
+
+
+def findings(result: MethodResult, overlapping: bool = False) -> list[str]:
+    """What the numbers of one method say, a sentence each.
+
+    Args:
+        overlapping: the crops share pixels, so that no interval can be taken at its word.
+    """
+    lines = [
+        _cocoercivity(result),
+        _slope(result, overlapping),
+        _accuracy(result),
+        _converged(result),
+        *_disagreements(result),
+        *_lost(result.outcomes),
+    ]
+    return [line for line in lines if line]
+
+
+def _cocoercivity(result: MethodResult) -> str:
+    known = [one.cocoercivity for one in result.outcomes if not math.isnan(one.cocoercivity)]
+    if not known:
+        return "The ratio (14) is known for no crop."
+    positive = sum(value > 0 for value in known)
+    needed = result.method.needed
+    text = f"The ratio (14) stays above 0 for {_part(positive, len(known))}."
+    if needed is not None:
+        enough = sum(value > needed for value in known)
+        text += f" The theorem asks for {needed:g}: it exceeds that for "
+        text += f"{_part(enough, len(known))}."
+    return text
+
+
+def _slope(result: MethodResult, overlapping: bool) -> str:
+    line = result.convergence_line
+    if line is None:
+        usable = sum(
+            math.isfinite(one.cocoercivity) and math.isfinite(one.convergence_db)
+            for one in result.outcomes
+        )
+        if usable < 3:
+            return (
+                f"No line was fitted: it takes 3 crops with finite values, and there are {usable}."
+            )
+        return "No line was fitted: the ratio is the same for every crop."
+    interval = f"{_signed(line.slope)} dB per unit, 95 % interval {_interval(line)}"
+    if line.low <= 0 <= line.high:
+        text = f"Between cocoercivity and convergence no slope can be told from zero ({interval})."
+    elif line.high < 0:
+        text = (
+            f"The fitted line has a negative slope ({interval}): the more cocoercive the path, "
+            "the better it converged."
+        )
+    else:
+        text = (
+            f"The fitted line has a positive slope ({interval}): the more cocoercive the path, "
+            "the worse it converged."
+        )
+    if overlapping:
+        text += " The crops overlap and are not independent: the true interval is wider."
+    return text
+
+
+def _accuracy(result: MethodResult) -> str:
+    judged = typical([one.nmse_n_db for one in result.outcomes])
+    limit = typical([one.nmse_db for one in result.outcomes])
+    if math.isnan(judged) or math.isnan(limit):
+        return "The accuracy is known for no crop."
+    n, m = result.method.iterations, result.method.limit
+    text = f"The median NMSE is {_db(judged)} at k = {n} and {_db(limit)} at k = {m}"
+    if limit > judged + 1:
+        text += ": iterating on made the latents worse"
+    line = result.agreement_line
+    if line is not None and line.low > 0:
+        text += "; crops that converged better are closer to z*"
+    elif line is not None and line.high < 0:
+        text += "; crops that converged better are further from z*"
+    elif line is not None:
+        text += "; that crops that converged better are closer to z* cannot be told"
+    return text + "."
+
+
+def _converged(result: MethodResult) -> str:
+    outcomes, m = result.outcomes, result.method.limit
+    count = sum(one.converged for one in outcomes)
+    text = (
+        f"The residual fell below a tenth of its first value within n = "
+        f'{result.method.iterations} iterations ("converged") for {_part(count, len(outcomes))}.'
+    )
+    rest = typical([one.limit_residual for one in outcomes])
+    if rest > CONVERGED:
+        text += (
+            f" Even at k = {m} it is {rest:.2g} of its first value (median): z^inf is a point on "
+            'the way and no limit, and "convergence" shows short steps as much as progress.'
+        )
+    return text
+
+
+def _disagreements(result: MethodResult) -> list[str]:
+    """Where outcome and hypotheses do not go together."""
+    lines = []
+    outcomes = result.outcomes
+    local = [one for one in outcomes if one.pairwise <= 0]
+    if local:
+        yet = sum(one.converged for one in local)
+        lines.append(
+            f"Locally not cocoercive, yet converged: {_part(yet, len(outcomes))} "
+            f"({_part(len(local), len(outcomes))} had a pair of successive points with a ratio "
+            "of at most 0)."
+        )
+    refuted = refuted_crops(result)
+    if refuted is None:
+        return [*lines, "No theorem covers this method: only the ratios are measured."]
+    if any(refuted):
+        yet = sum(no and one.converged for no, one in zip(refuted, outcomes, strict=True))
+        lines.append(
+            f"Along the whole run to k = {result.method.limit}, a hypothesis of the theorem is "
+            f"refuted for {_part(sum(refuted), len(outcomes))}, of which {yet} converged all the "
+            "same."
+        )
+    else:
+        lines.append("No hypothesis of the theorem is refuted on any crop.")
+    return lines
+
+
+def _lost(outcomes: Sequence[Outcome]) -> list[str]:
+    lines = []
+    for status, words in (("NONFINITE", "in NaN or infinity"), ("DIVERGED", "as diverged")):
+        count = sum(one.status == status for one in outcomes)
+        if count:
+            lines.append(f"{_part(count, len(outcomes))} ended {words} and left the figures.")
+    exact = sum(one.convergence_db == -math.inf for one in outcomes)
+    if exact:
+        lines.append(
+            f"z^n is exactly z^inf for {_part(exact, len(outcomes))}; -inf dB cannot be drawn."
+        )
+    still = sum(one.cocoercivity == math.inf for one in outcomes)
+    if still:
+        lines.append(
+            f"No two values of T differed on {_part(still, len(outcomes))}: there is no ratio."
+        )
+    return lines
+
+
+def table(verification: Verification) -> str:
+    """The results as text, a line a method and a line a claim."""
+    head = (
+        f"{'method':<14}{'ratio > 0':>10}{'least':>8}{'residual':>10}{'conv. dB':>10}"
+        f"{'NMSE dB':>9}{'slope dB':>10}  95 % interval"
+    )
+    lines = [head, "-" * len(head)]
+    for result in verification.results:
+        outcomes, line = result.outcomes, result.convergence_line
+        lines.append(
+            f"{result.method.name:<14}"
+            f"{_fraction(result):>10}"
+            f"{_number(_least(outcomes), '.2f'):>8}"
+            f"{_number(typical([one.residual for one in outcomes]), '.2g'):>10}"
+            f"{_number(typical([one.convergence_db for one in outcomes]), '.1f'):>10}"
+            f"{_number(typical([one.nmse_db for one in outcomes]), '.1f'):>9}"
+            + ("         -" if line is None else f"{line.slope:>10.1f}  {_interval(line)}")
+        )
+    lines.append("(least: over all crops; residual, convergence and NMSE: medians)")
+    for result in verification.results:
+        for theorem, claims in groupby(result.claims, lambda claim: claim.theorem):
+            lines += ["", f"{theorem:<34}{'certified':>10}{'supported':>10}{'refuted':>9}  margin"]
+            lines += [
+                f"  {claim.name:<32}{claim.certified:>10}{claim.supported:>10}{claim.refuted:>9}  "
+                f"{_margin(claim)}"
+                for claim in claims
+            ]
+    return "\n".join(lines)
+
+
+def write_page(path: Path, verification: Verification) -> None:
+    """The page as one HTML file, written whole or not at all."""
+    text = page(verification)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def page(verification: Verification) -> str:
+    """The HTML of the page."""
+    crops = verification.crops
+    pictures = {crop.picture: None for crop in crops}
+    first = crops[0]
+    count = f"{len(crops)} crop{'s' * (len(crops) != 1)}"
+    body = [
+        "<header><h1>Does the theorem apply to this autoencoder?</h1>",
+        f"<p>{escape(verification.settings['autoencoder'])}, {count} of {first.width} × "
+        f"{first.height} pixels from {escape(', '.join(pictures))}</p></header>",
+        _overview(verification),
+        _reading(verification),
+        *(_method(result, verification) for result in verification.results),
+        _limits(),
+        _settings(verification),
+    ]
+    title = "fixpoint verify"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def _overview(verification: Verification) -> str:
+    """The methods side by side: a column each, so that it fits a phone."""
+    results = verification.results
+
+    def middle(name: str, form: str) -> list[str]:
+        return [
+            _cell(typical([getattr(one, name) for one in result.outcomes]), form)
+            for result in results
+        ]
+
+    def slope(line: Line | None) -> str:
+        if line is None:
+            return "–"
+        return f"{_typeset(_signed(line.slope))}<small>{_typeset(_interval(line))}</small>"
+
+    counts = [(sum(one.converged for one in r.outcomes), len(r.outcomes)) for r in results]
+    rows = {
+        "ratio (14) above 0": [_fraction(result) for result in results],
+        "least ratio": [_cell(_least(result.outcomes), ".2f") for result in results],
+        "converged": [f"{count} / {whole}" for count, whole in counts],
+        "convergence, dB": middle("convergence_db", ".1f"),
+        "NMSE of z^n, dB": middle("nmse_n_db", ".1f"),
+        "NMSE of z^inf, dB": middle("nmse_db", ".1f"),
+        "slope, dB per unit (95 % interval)": [
+            slope(result.convergence_line) for result in results
+        ],
+        "hypothesis refuted": [_number_refuted(result) for result in results],
+    }
+    heads = "".join(f'<th scope="col">{escape(result.method.name)}</th>' for result in results)
+    lines = "".join(
+        f'<tr><th scope="row">{_typeset(name)}</th>'
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+        for name, cells in rows.items()
+    )
+    start = _cell(typical(verification.encoder_nmse_db), ".1f")
+    return (
+        '<section><h2>In short</h2><table class="numbers overview"><thead><tr><td></td>'
+        f"{heads}</tr></thead><tbody>{lines}</tbody></table>"
+        '<p class="note">Convergence and NMSE are medians over the crops; the slope is that of '
+        "the line fitted to convergence against the least ratio of each crop. The encoder alone, "
+        f"z<sup>0</sup> = E(x), has a median NMSE of {start} dB.</p></section>"
+    )
+
+
+def _reading(verification: Verification) -> str:
+    spans = {(one.method.iterations, one.method.limit) for one in verification.results}
+    plan = "; ".join(f"n = {n} with z^inf at k = {m}" for n, m in sorted(spans))
+    inside = verification.settings["observation"]
+    between = "" if inside == "Identity()" else f", with Q = {inside} between D and E"
+    texts = [
+        "Each crop was encoded to a latent z* and decoded to an 8-bit picture x, so that z* is "
+        "known. From z^0 = E(x) every method looks for a zero of T z = E(D(z)) - E(x)"
+        f"{between}. The convergence theorems need T to be cocoercive along the path; with the "
+        "limit z^inf in the place of the unknown zero that is",
+        "min_{k <= n} <T z^inf - T z^k, z^inf - z^k> / ||T z^inf - T z^k||^2 >= beta > 0   (14)",
+        "(section 3.4 of Hong et al., NeurIPS 2024; z^k is the point where T is evaluated: for "
+        "inertial KM y^k). Convergence is ||z^n - z^inf|| / ||z^inf|| in dB, and NMSE is "
+        "||z^inf - z*||^2 / ||z*||^2 in dB; lower is better for both. No run reaches its limit, so "
+        "z^inf is the point after more iterations, as in the paper's figures (which take 300 for "
+        f"n = 100 and n = 50): {plan}. A crop counts as converged once ||T z^n|| is below a tenth "
+        "of ||T z^0||.",
+        "Each ratio is taken at the upper end of its rounding error: the values of T were "
+        f"measured to be known to {verification.precision:.1g} of ||z||.",
+    ]
+    classes = ["", ' class="formula"', "", ""]
+    paragraphs = "".join(
+        f"<p{kind}>{_typeset(text)}</p>" for kind, text in zip(classes, texts, strict=True)
+    )
+    return f"<section><h2>What was measured</h2>{paragraphs}</section>"
+
+
+def _method(result: MethodResult, verification: Verification) -> str:
+    method, overlapping = result.method, verification.overlapping
+    sentences = "".join(f"<li>{_typeset(line)}</li>" for line in findings(result, overlapping))
+    plots = [
+        _figure(
+            result,
+            [one.convergence_db for one in result.outcomes],
+            result.convergence_line,
+            "convergence, dB",
+            "Cocoercivity against convergence",
+        ),
+        _figure(
+            result,
+            [one.nmse_db for one in result.outcomes],
+            result.accuracy_line,
+            "NMSE of z∞, dB",
+            "Cocoercivity against accuracy",
+        ),
+    ]
+    return (
+        f"<section><h2>{escape(method.name[0].upper() + method.name[1:])}</h2>"
+        f'<p class="note">{_typeset(method.words)}; n = {method.iterations}, z<sup>∞</sup> at k = '
+        f'{method.limit}</p><ul class="findings">{sentences}</ul>'
+        f'<div class="plots">{"".join(plots)}</div>{_key(result)}'
+        f"{_claims(result, verification.precision)}{_remarks(result)}{_crop_table(result)}"
+        "</section>"
+    )
+
+
+def _figure(
+    result: MethodResult, ordinates: Sequence[float], line: Line | None, label: str, title: str
+) -> str:
+    drawn = [
+        (one.cocoercivity, ordinate, one.nmse_db, index)
+        for index, (one, ordinate) in enumerate(zip(result.outcomes, ordinates, strict=True))
+        if math.isfinite(one.cocoercivity) and math.isfinite(ordinate)
+    ]
+    if not drawn:
+        return (
+            f"<figure><figcaption>{title}: no crop has finite values to draw.</figcaption></figure>"
+        )
+    if line is None:
+        caption = f"{title}: no line"
+    else:
+        correlation = "none" if line.correlation is None else _signed(line.correlation, ".2f")
+        caption = _typeset(
+            f"{title}: slope {_signed(line.slope)} dB per unit ({_interval(line)}), correlation "
+            f"{correlation}"
+        )
+    chart = scatter(drawn, line, "min over k of the ratio (14)", label, result.method.needed)
+    return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"
+
+
+def scatter(
+    points: Sequence[tuple[float, float, float, int]],
+    line: Line | None,
+    x_label: str,
+    y_label: str,
+    needed: float | None = None,
+) -> str:
+    """Points and a fitted line as inline SVG, drawn in the colours of the page.
+
+    Args:
+        points: abscissa, ordinate, NMSE in dB (the colour; NaN for none), number of the crop.
+        needed: the ratio that the theorem asks for, marked where it is in sight.
+    """
+    xs, ys = [x for x, *_ in points], [y for _, y, *_ in points]
+    if line is not None:
+        ys += [line.intercept + line.slope * x for x in (min(xs), max(xs))]
+    (x_low, x_high), (y_low, y_high) = _range(xs), _range(ys)
+
+    def across(x: float) -> float:
+        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+
+    def down(y: float) -> float:
+        return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} against '
+        f'{escape(x_label)}, {len(points)} points">'
+    ]
+    base = HEIGHT - BOTTOM
+    for tick, text in _ticks(x_low, x_high):
+        x = across(tick)
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{base}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{base + 17}" text-anchor="middle">{text}</text>')
+    for tick, text in _ticks(y_low, y_high):
+        y = down(tick)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
+    marks = [(0.0, "0: not cocoercive")]
+    if needed is not None:
+        marks.append((needed, f"theorem: {needed:g}"))
+    for value, text in marks:
+        if x_low < value < x_high:
+            x = across(value)
+            side = "end" if x > WIDTH / 2 else "start"
+            shift = -4 if side == "end" else 4
+            parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{base}"/>')
+            parts.append(
+                f'<text class="mark" x="{x + shift:.1f}" y="{TOP + 11}" text-anchor="{side}">'
+                f"{text}</text>"
+            )
+    if line is not None:
+        ends = [(x, line.intercept + line.slope * x) for x in (min(xs), max(xs))]
+        (x1, y1), (x2, y2) = ends
+        parts.append(
+            f'<line class="fit" x1="{across(x1):.1f}" y1="{down(y1):.1f}" x2="{across(x2):.1f}" '
+            f'y2="{down(y2):.1f}"/>'
+        )
+    colours = _colours([nmse for *_, nmse, _ in points])
+    for (x, y, nmse, index), colour in zip(points, colours, strict=True):
+        parts.append(
+            f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="5" fill="{colour}"><title>crop '
+            f"{index}: ratio {x:.3g}, {escape(y_label)} {y:.1f}, NMSE {_cell(nmse, '.1f')} dB"
+            "</title></circle>"
+        )
+    middle = (TOP + base) / 2
+    parts.append(
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">'
+        f"{escape(x_label)}</text>"
+        f'<text transform="translate(14 {middle:.0f}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_label)}</text></svg>"
+    )
+    return "".join(parts)
+
+
+def _key(result: MethodResult) -> str:
+    values = [one.nmse_db for one in result.outcomes if math.isfinite(one.nmse_db)]
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    if low == high:
+        return f'<p class="key">NMSE of z<sup>∞</sup>: {_cell(low, ".1f")} dB for all</p>'
+    stops = ", ".join(_shade(step / 8) for step in range(9))
+    return (
+        f'<p class="key">NMSE of z<sup>∞</sup>: <span>{_cell(low, ".1f")} dB</span>'
+        f'<i style="background:linear-gradient(90deg, {stops})"></i>'
+        f"<span>{_cell(high, '.1f')} dB</span></p>"
+    )
+
+
+def _claims(result: MethodResult, precision: float) -> str:
+    if not result.claims:
+        return '<p class="note">No theorem covers this method, so there is no certificate.</p>'
+    coarse = ""
+    if precision > COARSE:
+        coarse = (
+            f" The values of T are known to {precision:.1g} of ‖z‖ only: at this precision the "
+            "verdicts are not to be relied on; take them from a float32 run."
+        )
+    rows, part = [], ""
+    for claim in result.claims:
+        if claim.part != part:
+            part = claim.part
+            heading = "Hypotheses" if part == "hypothesis" else "Conclusions"
+            rows.append(f'<tr class="part"><th colspan="3" scope="colgroup">{heading}</th></tr>')
+        counts = "".join(
+            f'<span class="{word}">{word} {count}</span>'
+            for word, count in (
+                ("certified", claim.certified),
+                ("supported", claim.supported),
+                ("refuted", claim.refuted),
+            )
+            if count
+        )
+        rows.append(
+            f'<tr><td><strong>{escape(claim.name)}</strong><span class="sentence">'
+            f"{_typeset(claim.sentence)}</span><small>{_typeset(claim.basis)}</small></td>"
+            f'<td class="verdicts">{counts}</td><td>{_margin(claim, html=True)}</td></tr>'
+        )
+    return (
+        f"<h3>Certificates: {escape(result.claims[0].theorem)}</h3>"
+        f'<p class="note">Along the whole run to k = {result.method.limit}; the number of crops '
+        f"for each word.{coarse}</p>"
+        '<table class="claims"><thead><tr><th>claim</th><th>verdict</th><th>least margin</th></tr>'
+        "</thead><tbody>" + "".join(rows) + "</tbody></table>"
+    )
+
+
+def _remarks(result: MethodResult) -> str:
+    if not result.remarks:
+        return ""
+    items = "".join(f"<li>{_typeset(line)}</li>" for line in _grouped(result.remarks))
+    return f"<details><summary>Remarks, crop by crop</summary><ul>{items}</ul></details>"
+
+
+def _grouped(remarks: Sequence[str]) -> list[str]:
+    """Remarks of the same words put together: "crops 0, 3: ..."."""
+    crops: dict[str, list[str]] = {}
+    for remark in remarks:
+        number, words = remark.removeprefix("crop ").split(": ", 1)
+        crops.setdefault(words, []).append(number)
+    return [
+        f"crop{'s' * (len(numbers) > 1)} {', '.join(numbers)}: {words}"
+        for words, numbers in crops.items()
+    ]
+
+
+def _crop_table(result: MethodResult) -> str:
+    rows = "".join(
+        f"<tr><td>{index}</td><td>{_cell(one.cocoercivity, '.3f')}</td>"
+        f"<td>{one.cocoercivity_at if one.cocoercivity_at >= 0 else '–'}</td>"
+        f"<td>{_cell(one.pairwise, '.3f')}</td>"
+        f"<td>{_cell(one.convergence_db, '.1f')}</td><td>{_cell(one.nmse_n_db, '.1f')}</td>"
+        f"<td>{_cell(one.nmse_db, '.1f')}</td><td>{_cell(one.residual, '.2g')}</td>"
+        f"<td>{'yes' if one.converged else 'no'}</td></tr>"
+        for index, one in enumerate(result.outcomes)
+    )
+    return (
+        "<details><summary>Numbers, crop by crop</summary>"
+        '<div class="wide"><table class="numbers"><thead><tr>'
+        "<th>crop</th><th>ratio (14)</th><th>at k</th><th>pairwise</th><th>convergence, dB</th>"
+        "<th>NMSE of z<sup>n</sup>, dB</th><th>NMSE of z<sup>∞</sup>, dB</th>"
+        "<th>residual at n</th><th>converged</th>"
+        f"</tr></thead><tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def _limits() -> str:
+    return (
+        "<section><h2>The three words</h2><dl>"
+        '<dt><span class="certified">certified</span></dt><dd>It follows from constants that are '
+        "known, and nothing measured contradicts it. An autoencoder’s β is not known, so only "
+        "conditions on the settings alone can be certified here.</dd>"
+        '<dt><span class="supported">supported</span></dt><dd>Measured along these runs and never '
+        "violated there. The least of finitely many ratios is an upper estimate of β: another "
+        "crop, or another path, may show a smaller one.</dd>"
+        '<dt><span class="refuted">refuted</span></dt><dd>Violated on these crops, by the margin '
+        "and at the iteration given. A refuted hypothesis means that the theorem says nothing "
+        "about the run, not that the run fails.</dd></dl>"
+        "<p>Ratios are taken towards z<sup>∞</sup>, a point of the same run, not towards a "
+        "proven zero. A fitted slope is a correlation over these crops: no cause, and no promise "
+        "for other pictures.</p></section>"
+    )
+
+
+def _settings(verification: Verification) -> str:
+    entries = verification.settings | versions()
+    rows = "".join(
+        f'<tr><th scope="row">{escape(str(name))}</th><td>{escape(str(value))}</td></tr>'
+        for name, value in entries.items()
+    )
+    places = "".join(
+        f"<tr><td>{index}</td><td>{escape(crop.picture)}</td><td>{crop.left}</td>"
+        f"<td>{crop.top}</td><td>{_cell(start, '.1f')}</td></tr>"
+        for index, (crop, start) in enumerate(
+            zip(verification.crops, verification.encoder_nmse_db, strict=True)
+        )
+    )
+    return (
+        f'<section><h2>Settings and versions</h2><table class="settings"><tbody>{rows}</tbody>'
+        "</table><details><summary>Where the crops lie</summary>"
+        '<div class="wide"><table class="numbers"><thead><tr><th>crop</th><th>picture</th>'
+        "<th>left</th><th>top</th><th>NMSE of E(x), dB</th></tr></thead>"
+        f"<tbody>{places}</tbody></table></div></details></section>"
+    )
+
+
+def _least(outcomes: Sequence[Outcome]) -> float:
+    finite = [one.cocoercivity for one in outcomes if math.isfinite(one.cocoercivity)]
+    return min(finite) if finite else math.nan
+
+
+def _fraction(result: MethodResult) -> str:
+    fraction = positive_fraction(result)
+    if fraction is None:
+        return "-"
+    known = sum(not math.isnan(one.cocoercivity) for one in result.outcomes)
+    return f"{round(fraction * known)} / {known}"
+
+
+def _number_refuted(result: MethodResult) -> str:
+    refuted = refuted_crops(result)
+    return "no theorem" if refuted is None else f"{sum(refuted)} / {len(refuted)}"
+
+
+def _margin(claim: ClaimCount, html: bool = False) -> str:
+    at = f"crop {claim.crop}" + (f", k = {claim.iteration}" if claim.iteration >= 0 else "")
+    if html:
+        return f"{_cell(claim.margin, '.3g')}<small>{at.replace(' = ', '&nbsp;=&nbsp;')}</small>"
+    return f"{_number(claim.margin, '.3g')} ({at})"
+
+
+def _part(count: int, whole: int) -> str:
+    """How many crops of how many, in words that fit few and all."""
+    if whole == 1:
+        return "the one crop" if count else "none (there is one crop)"
+    if count in (0, whole):
+        return f"all {whole} crops" if count else f"none of {whole} crops"
+    return f"{count} of {whole} crops"
+
+
+def _number(value: float, form: str) -> str:
+    """A number as text; "-" for NaN."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def _cell(value: float, form: str) -> str:
+    """A number as the page shows it."""
+    return _typeset(_number(value, form)) if not math.isnan(value) else "–"
+
+
+def _typeset(text: str) -> str:
+    """A plain sentence as HTML, its formulas as the paper prints them."""
+    text = re.sub(r"\bsum_(?=\w)", "Σ_", text)
+    text = re.sub(r"<(T [^<>=]*)>", r"⟨\1⟩", text)
+    for plain, sign in (("<=", "≤"), (">=", "≥"), ("->", "→"), ("||", "‖"), (" - ", " − ")):
+        text = text.replace(plain, sign)
+    text = re.sub(r"(?<![\w.)])-(?=[\d.]|inf\b)", "−", text)
+    text = re.sub(r"\binf\b", "∞", text)
+    for name, letter in GREEK.items():
+        text = re.sub(rf"\b{name}\b", letter, text)
+    text = escape(text).replace(" - ", " − ")
+    text = re.sub(r"\^\{([^}]*)\}|\^([\w∞]+)", r"<sup>\1\2</sup>", text)
+    return re.sub(r"_\{([^}]*)\}|(?<=Σ)_(\w+)", r"<sub>\1\2</sub>", text)
+
+
+def _db(value: float) -> str:
+    return f"{_number(value, '.1f')} dB"
+
+
+def _signed(value: float, form: str = ".1f") -> str:
+    return format(value, f"+{form}")
+
+
+def _interval(line: Line) -> str:
+    return f"{_signed(line.low)} to {_signed(line.high)}"
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """The span of the values with a margin; a little around them where they are all equal."""
+    low, high = min(values), max(values)
+    room = 0.07 * (high - low) or max(1e-3, 0.05 * abs(low))
+    return low - room, high + room
+
+
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    from matplotlib.ticker import MaxNLocator
+
+    values = [
+        float(v)
+        for v in MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
+        if low <= v <= high
+    ]
+    step = min((b - a for a, b in pairwise(values)), default=1.0)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [(value, _cell(round(value, decimals) + 0.0, f".{decimals}f")) for value in values]
+
+
+def _colours(values: Sequence[float]) -> list[str]:
+    """Dark for the most accurate; grey where the accuracy is not finite."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    return [
+        _shade((value - low) / (high - low) if high > low else 0.0)
+        if math.isfinite(value)
+        else "#888888"
+        for value in values
+    ]
+
+
+def _shade(part: float) -> str:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["viridis"](part))
+
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--paper:#fbfbf9;--rule:#d9dde3;
+--card:#fff;--fit:#d0312d;--good:#1a7f4b;--fair:#1d63b8;--bad:#b3261e}
+@media (prefers-color-scheme:dark){:root{--ink:#e4e8ee;--soft:#9aa6b5;--paper:#14181e;
+--rule:#333c48;--card:#1b2129;--fit:#ff6b63;--good:#5fd39a;--fair:#7db4ff;--bad:#ff8a80}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:1.5rem 1rem 4rem;max-width:62rem;background:var(--paper);
+color:var(--ink);font:16px/1.55 system-ui,sans-serif;overflow-wrap:break-word}
+h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0}
+h2{font-size:1.3rem;margin:2.6rem 0 .4rem;padding-top:.9rem;border-top:1px solid var(--rule)}
+h3{font-size:1.05rem;margin:1.6rem 0 .2rem}
+header p,.note,small,figcaption,.key{color:var(--soft)}
+.note,figcaption,.key{font-size:.875rem;margin:.3rem 0}
+small{display:block;font-size:.8rem;font-weight:normal}
+.formula{margin:.8rem 0;padding:.6rem .8rem;background:var(--card);border:1px solid var(--rule);
+border-radius:6px}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.4rem .7rem;border-bottom:1px solid var(--rule);text-align:left;
+vertical-align:top}
+thead th{color:var(--soft);font-weight:600;vertical-align:bottom}
+.numbers td,.numbers thead th{text-align:right}
+.numbers th:first-child{text-align:left}
+.overview{width:100%;max-width:46rem}.overview tbody th{font-weight:normal}
+.findings{padding-left:1.2rem;margin:.6rem 0 1rem}
+.findings li{margin:.3rem 0}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
+figure{margin:0;padding:.5rem;background:var(--card);border:1px solid var(--rule);
+border-radius:6px}
+sup,sub{line-height:0;font-size:.75em}
+svg{display:block;width:100%;height:auto}
+svg text{font:12px system-ui,sans-serif;fill:var(--soft)}
+svg .grid{stroke:var(--rule);stroke-width:1}
+svg line.mark{stroke:var(--soft);stroke-dasharray:4 3}
+svg .fit{stroke:var(--fit);stroke-width:2.2}
+svg circle{stroke:var(--ink);stroke-width:.8;fill-opacity:.9}
+figcaption{padding:.2rem .3rem}
+.key i{display:inline-block;width:7rem;height:.7rem;margin:0 .5rem;border-radius:3px}
+.key span{white-space:nowrap}
+.claims{width:100%}
+.claims .part th{padding-top:1rem;color:var(--soft)}
+.claims .sentence{display:block}
+.verdicts span,dt span{display:inline-block;white-space:nowrap;font-weight:600;
+margin-right:.6rem}
+.certified{color:var(--good)}.supported{color:var(--fair)}.refuted{color:var(--bad)}
+dd{margin:0 0 .6rem}
+details{margin:1rem 0 0}
+summary{cursor:pointer;color:var(--fair)}
+@media (max-width:34rem){body{padding:1rem .75rem 3rem}h1{font-size:1.4rem}
+th,td{padding:.35rem .3rem}
+.claims thead{display:none}.claims tr{display:block;padding:.4rem 0;border-bottom:1px solid
+var(--rule)}.claims td{display:inline-block;border:0;padding:.1rem .3rem}
+.claims td:first-child{display:block}
+.claims td:last-child::before{content:"least margin ";color:var(--soft);font-size:.8rem}
+.claims .part th{border:0}.claims td small{display:inline;
+margin-left:.5rem}.claims td:first-child small{display:block;margin:0}
+.key i{width:3.5rem}}
+"""
