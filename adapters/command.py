@@ -215,7 +215,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from fixpoint.adapters import files, verify, verify_page
+    from fixpoint.adapters import files, verify, verify_crops, verify_findings, verify_page
 
     say = _sayer(options.quiet)
     plan = verify.methods(
@@ -223,10 +223,10 @@ def _verify(options: argparse.Namespace) -> int:
         paper=options.paper_settings,
         half_precision=options.dtype != "float32",
     )
-    crops = verify.cut(
+    crops = verify_crops.cut(
         options.pictures, count=options.crops, size=options.crop_size, seed=options.seed
     )
-    verify.observation_of(options.observation, crops)
+    verify_crops.observation_of(options.observation, crops)
     files.check_folder(options.out)
     if options.json is not None:
         files.check_file(options.json)
@@ -243,7 +243,7 @@ def _verify(options: argparse.Namespace) -> int:
     )
     say("\n" + verify_page.table(verification))
     found = {
-        result.method.name: verify_page.findings(result, verification.overlapping)
+        result.method.name: verify_findings.findings(result, verification.overlapping)
         for result in verification.results
     }
     for name, lines in found.items():

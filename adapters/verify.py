@@ -19,29 +19,20 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.decoder_inversion import DecoderInversion
-from fixpoint.adapters.demo import PHOTOGRAPH
+from fixpoint.adapters.fitted_line import Line, fit_line
 from fixpoint.adapters.inversion import nmse_db
-from fixpoint.adapters.observations import (
-    Clip,
-    EightBit,
-    Identity,
-    Jpeg,
-    Observation,
-    PerRow,
-)
-from fixpoint.adapters.pictures import as_pictures, check_sides, read_picture
+from fixpoint.adapters.pictures import check_sides
+from fixpoint.adapters.verify_crops import Crop, observation_of
 from fixpoint.certificate import Certificate, Claim, TheoremReport, Verdict
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
@@ -65,27 +56,6 @@ FURTHER = 3
 ROUNDING = 4.0
 """Differences of T on the embedded autoencoders are off, against float64, by up to 4 times what
 one perturbation of z^0 shows: it moves some of the roundings only."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """Where one row of the batch was cut from, and how it was saved there."""
-
-    picture: str
-    left: int
-    top: int
-    width: int
-    height: int
-    values: Float[Tensor, "1 3 height width"]  # on [-1, 1]
-    file: Observation  # `EightBit`, or `Jpeg` with the file's own settings
-
-    def overlaps(self, other: Crop) -> bool:
-        """The two share pixels of one picture."""
-        return (
-            self.picture == other.picture
-            and abs(self.left - other.left) < self.width
-            and abs(self.top - other.top) < self.height
-        )
 
 
 @dataclass(frozen=True)
@@ -132,23 +102,6 @@ class Outcome:
     rate: float
     status: str
     converged: bool
-
-
-@dataclass(frozen=True)
-class Line:
-    """A least-squares line with the 95 % interval of its slope.
-
-    Attributes:
-        correlation: Pearson's; None where the ordinates are all equal.
-        points: it was fitted to.
-    """
-
-    slope: float
-    intercept: float
-    low: float
-    high: float
-    correlation: float | None
-    points: int
 
 
 @dataclass(frozen=True)
@@ -289,83 +242,6 @@ def methods(
     )
 
 
-def cut(paths: Sequence[Path], *, count: int | None, size: int, seed: int) -> tuple[Crop, ...]:
-    """Crops of picture files, or of the bundled photograph at half its resolution.
-
-    As many from every picture, on a grid without overlap where it has cells enough, else at
-    random places. A picture with a side below `size` is taken whole. Nothing is resized.
-
-    Args:
-        paths: of pictures; none for the bundled photograph.
-        count: crops in all; by default 16, or one for each picture if there are more.
-        size: side of a crop in pixels.
-        seed: of the choice of places.
-
-    Raises:
-        ValueError: a picture cannot be read, or the crops would not all have one size.
-    """
-    if count is not None and count < max(1, len(paths)):
-        raise ValueError(f"--crops must be at least {max(1, len(paths))} here, got {count}")
-    if size < 1:
-        raise ValueError(f"--crop-size must be at least 1, got {size}")
-    if seed < 0:
-        raise ValueError(f"--seed must be at least 0, got {seed}")
-    twice = [str(path) for path, times in Counter(paths).items() if times > 1]
-    if twice:
-        raise ValueError(f"given twice: {', '.join(twice)}")
-    images = [(str(path), read_picture(path)) for path in paths] or [_bundled()]
-    if count is None:
-        count = max(16, len(images))
-    crops: list[Crop] = []
-    for index, (name, image) in enumerate(images):
-        pictures = as_pictures(image)
-        height, width = pictures.values.shape[-2:]
-        share = count // len(images) + (index < count % len(images))
-        box = (size, size) if min(height, width) >= size else (height, width)
-        generator = np.random.default_rng([seed, index])
-        crops += [
-            Crop(
-                name,
-                left,
-                top,
-                box[1],
-                box[0],
-                pictures.values[..., top : top + box[0], left : left + box[1]],
-                pictures.observation,
-            )
-            for left, top in _places(height, width, box, share, generator)
-        ]
-    sizes = {(crop.width, crop.height): crop.picture for crop in crops}
-    if len(sizes) > 1:
-        shown = ", ".join(f"{w} x {h} ({name})" for (w, h), name in sorted(sizes.items()))
-        raise ValueError(
-            f"all crops of one run must have one size, got {shown}; give a --crop-size that no "
-            "picture falls short of"
-        )
-    return tuple(crops)
-
-
-def observation_of(name: str, crops: Sequence[Crop]) -> tuple[Observation, Observation]:
-    """How x is made out of D(z*), and the observation Q inside the operator.
-
-    Args:
-        name: "none" (the paper's), "clip", "8bit", "jpeg", or "auto" for Q as x was made.
-
-    Raises:
-        ValueError: "jpeg" for a crop that does not come from a JPEG file.
-    """
-    files = [crop.file for crop in crops]
-    if name == "jpeg":
-        for crop in crops:
-            if not isinstance(crop.file, Jpeg):
-                raise ValueError(f"--observation jpeg: {crop.picture} is not a JPEG file")
-    if name in ("jpeg", "auto"):
-        same = all(file == files[0] for file in files)
-        made = files[0] if same else PerRow(tuple(files))
-        return made, made
-    return EightBit(), {"none": Identity(), "clip": Clip(), "8bit": EightBit()}[name]
-
-
 def verify(
     autoencoder: Autoencoder,
     crops: Sequence[Crop],
@@ -433,56 +309,6 @@ def precision_of(operator: DecoderInversion, unit: float, seed: int = 0) -> floa
     relative = change / kernels.row_norm(z)
     finite = relative[relative.isfinite()]
     return max(unit, ROUNDING * float(finite.max()) if len(finite) else unit)
-
-
-def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
-    """Least squares through the finite points; None below three, or where x is all equal."""
-    pairs = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)]
-    count = len(pairs)
-    if count < 3:
-        return None
-    abscissa, ordinate = np.array(pairs, dtype=float).T
-    # The numbers come from float32: a spread of a few roundings is none.
-    rounding = 8 * float(np.finfo(np.float32).eps)
-    if np.ptp(abscissa) <= rounding * np.abs(abscissa).max():
-        return None
-    centre, mean = abscissa.mean(), ordinate.mean()
-    if np.ptp(ordinate) <= rounding * np.abs(ordinate).max():
-        return Line(0.0, float(mean), 0.0, 0.0, None, count)
-    dx, dy = abscissa - centre, ordinate - mean
-    slope = float(dx @ dy / (dx @ dx))
-    left = float(((dy - slope * dx) ** 2).sum())
-    half = student_quantile(count - 2) * math.sqrt(left / (count - 2) / float(dx @ dx))
-    return Line(
-        slope=slope,
-        intercept=float(mean - slope * centre),
-        low=slope - half,
-        high=slope + half,
-        correlation=float(dx @ dy / math.sqrt((dx @ dx) * (dy @ dy))),
-        points=count,
-    )
-
-
-def student_quantile(freedom: int, inside: float = 0.95) -> float:
-    """t with P(|T| <= t) = `inside` for Student's distribution, by its closed form.
-
-    Abramowitz & Stegun 26.7.3 and 26.7.4 with theta = arctan(t / sqrt(freedom)), by bisection.
-    """
-
-    def probability(theta: float) -> float:
-        sine, cosine = math.sin(theta), math.cos(theta)
-        odd = freedom % 2
-        term, total = (cosine, cosine if freedom > 1 else 0.0) if odd else (1.0, 1.0)
-        for power in range(2 + odd, freedom - 1, 2):
-            term *= cosine**2 * (power - 1) / power
-            total += term
-        return 2 / math.pi * (theta + sine * total) if odd else sine * total
-
-    low, high = 0.0, math.pi / 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if probability(middle) < inside else (low, middle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
 def typical(values: Sequence[float]) -> float:
@@ -703,37 +529,6 @@ def count_verdicts(claim: Claim) -> ClaimCount:
         crop=crop,
         iteration=int(claim.iteration[crop]),
     )
-
-
-def _bundled() -> tuple[str, Any]:
-    from PIL import Image
-
-    with Image.open(PHOTOGRAPH) as image:
-        size = (image.width // 2, image.height // 2)
-        return f"{PHOTOGRAPH.name} at half size", image.convert("RGB").resize(
-            size, Image.Resampling.BOX
-        )
-
-
-def _places(
-    height: int,
-    width: int,
-    box: tuple[int, int],
-    share: int,
-    generator: np.random.Generator,
-) -> list[tuple[int, int]]:
-    """Left and top of `share` crops, or of as many as there are."""
-    rows, columns = height // box[0], width // box[1]
-    if share <= rows * columns:
-        left, top = (width - columns * box[1]) // 2, (height - rows * box[0]) // 2
-        cells = np.sort(generator.choice(rows * columns, share, replace=False))
-        return [
-            (left + int(cell % columns) * box[1], top + int(cell // columns) * box[0])
-            for cell in cells
-        ]
-    across, down = width - box[1] + 1, height - box[0] + 1
-    places = generator.choice(across * down, min(share, across * down), replace=False)
-    return [(int(place % across), int(place // across)) for place in places]
 
 
 def _finite(value: Any) -> Any:

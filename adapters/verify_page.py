@@ -6,17 +6,16 @@ Every sentence is decided by the numbers; the page needs no script, no network a
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 
 from fixpoint.adapters.files import write_whole
+from fixpoint.adapters.fitted_line import Line
+from fixpoint.adapters.numbers_in_words import as_cell, as_interval, as_number, as_signed, typeset
 from fixpoint.adapters.verify import (
-    CONVERGED,
     ClaimCount,
-    Line,
     MethodResult,
     Outcome,
     Verification,
@@ -25,154 +24,11 @@ from fixpoint.adapters.verify import (
     typical,
     versions,
 )
+from fixpoint.adapters.verify_findings import findings
+from fixpoint.adapters.verify_scatter import scatter, shade
 
-WIDTH, HEIGHT = 380, 290
-LEFT, RIGHT, TOP, BOTTOM = 60, 12, 10, 44
 COARSE = 1e-3
 """Relative error of T beyond which the slack of the certificates exceeds what they compare."""
-GREEK = {"alpha": "α", "beta": "β", "lambda": "λ", "rho": "ρ"}
-
-
-def findings(result: MethodResult, overlapping: bool = False) -> list[str]:
-    """What the numbers of one method say, a sentence each.
-
-    Args:
-        overlapping: the crops share pixels, so that no interval can be taken at its word.
-    """
-    lines = [
-        _cocoercivity(result),
-        _slope(result, overlapping),
-        _accuracy(result),
-        _converged(result),
-        *_disagreements(result),
-        *_lost(result.outcomes),
-    ]
-    return [line for line in lines if line]
-
-
-def _cocoercivity(result: MethodResult) -> str:
-    known = [one.cocoercivity for one in result.outcomes if not math.isnan(one.cocoercivity)]
-    if not known:
-        return "The ratio (14) is known for no crop."
-    positive = sum(value > 0 for value in known)
-    needed = result.method.needed
-    text = f"The ratio (14) stays above 0 for {_part(positive, len(known))}."
-    if needed is not None:
-        enough = sum(value > needed for value in known)
-        text += f" The theorem asks for {needed:g}: it exceeds that for "
-        text += f"{_part(enough, len(known))}."
-    return text
-
-
-def _slope(result: MethodResult, overlapping: bool) -> str:
-    line = result.convergence_line
-    if line is None:
-        usable = sum(
-            math.isfinite(one.cocoercivity) and math.isfinite(one.convergence_db)
-            for one in result.outcomes
-        )
-        if usable < 3:
-            return (
-                f"No line was fitted: it takes 3 crops with finite values, and there are {usable}."
-            )
-        return "No line was fitted: the ratio is the same for every crop."
-    interval = f"{_signed(line.slope)} dB per unit, 95 % interval {_interval(line)}"
-    if line.low <= 0 <= line.high:
-        text = f"Between cocoercivity and convergence no slope can be told from zero ({interval})."
-    elif line.high < 0:
-        text = (
-            f"The fitted line has a negative slope ({interval}): the more cocoercive the path, "
-            "the better it converged."
-        )
-    else:
-        text = (
-            f"The fitted line has a positive slope ({interval}): the more cocoercive the path, "
-            "the worse it converged."
-        )
-    if overlapping:
-        text += " The crops overlap and are not independent: the true interval is wider."
-    return text
-
-
-def _accuracy(result: MethodResult) -> str:
-    judged = typical([one.nmse_n_db for one in result.outcomes])
-    limit = typical([one.nmse_db for one in result.outcomes])
-    if math.isnan(judged) or math.isnan(limit):
-        return "The accuracy is known for no crop."
-    n, m = result.method.iterations, result.method.limit
-    text = f"The median NMSE is {_db(judged)} at k = {n} and {_db(limit)} at k = {m}"
-    if limit > judged + 1:
-        text += ": iterating on made the latents worse"
-    line = result.agreement_line
-    if line is not None and line.low > 0:
-        text += "; crops that converged better are closer to z*"
-    elif line is not None and line.high < 0:
-        text += "; crops that converged better are further from z*"
-    elif line is not None:
-        text += "; that crops that converged better are closer to z* cannot be told"
-    return text + "."
-
-
-def _converged(result: MethodResult) -> str:
-    outcomes, m = result.outcomes, result.method.limit
-    count = sum(one.converged for one in outcomes)
-    text = (
-        f"The residual fell below a tenth of its first value within n = "
-        f'{result.method.iterations} iterations ("converged") for {_part(count, len(outcomes))}.'
-    )
-    rest = typical([one.limit_residual for one in outcomes])
-    if rest > CONVERGED:
-        text += (
-            f" Even at k = {m} it is {rest:.2g} of its first value (median): z^inf is a point on "
-            'the way and no limit, and "convergence" shows short steps as much as progress.'
-        )
-    return text
-
-
-def _disagreements(result: MethodResult) -> list[str]:
-    """Where outcome and hypotheses do not go together."""
-    lines = []
-    outcomes = result.outcomes
-    local = [one for one in outcomes if one.pairwise <= 0]
-    if local:
-        yet = sum(one.converged for one in local)
-        lines.append(
-            f"Locally not cocoercive, yet converged: {_part(yet, len(outcomes))} "
-            f"({_part(len(local), len(outcomes))} had a pair of successive points with a ratio "
-            "of at most 0)."
-        )
-    refuted = refuted_crops(result)
-    if refuted is None:
-        return [*lines, "No theorem covers this method: only the ratios are measured."]
-    if any(refuted):
-        yet = sum(no and one.converged for no, one in zip(refuted, outcomes, strict=True))
-        lines.append(
-            f"Along the whole run to k = {result.method.limit}, a hypothesis of the theorem is "
-            f"refuted for {_part(sum(refuted), len(outcomes))}, of which {yet} converged all the "
-            "same."
-        )
-    else:
-        lines.append("No hypothesis of the theorem is refuted on any crop.")
-    return lines
-
-
-def _lost(outcomes: Sequence[Outcome]) -> list[str]:
-    lines = []
-    for status, words in (("NONFINITE", "in NaN or infinity"), ("DIVERGED", "as diverged")):
-        count = sum(one.status == status for one in outcomes)
-        if count:
-            lines.append(f"{_part(count, len(outcomes))} ended {words} and left the figures.")
-    exact = sum(one.convergence_db == -math.inf for one in outcomes)
-    if exact:
-        lines.append(
-            f"z^n is exactly z^inf for {_part(exact, len(outcomes))}; -inf dB cannot be drawn."
-        )
-    still = sum(one.cocoercivity == math.inf for one in outcomes)
-    if still:
-        lines.append(
-            f"No two values of T differed on {_part(still, len(outcomes))}: there is no ratio."
-        )
-    return lines
 
 
 def table(verification: Verification) -> str:
@@ -187,11 +43,11 @@ def table(verification: Verification) -> str:
         lines.append(
             f"{result.method.name:<14}"
             f"{_fraction(result):>10}"
-            f"{_number(_least(outcomes), '.2f'):>8}"
-            f"{_number(typical([one.residual for one in outcomes]), '.2g'):>10}"
-            f"{_number(typical([one.convergence_db for one in outcomes]), '.1f'):>10}"
-            f"{_number(typical([one.nmse_db for one in outcomes]), '.1f'):>9}"
-            + ("         -" if line is None else f"{line.slope:>10.1f}  {_interval(line)}")
+            f"{as_number(_least(outcomes), '.2f'):>8}"
+            f"{as_number(typical([one.residual for one in outcomes]), '.2g'):>10}"
+            f"{as_number(typical([one.convergence_db for one in outcomes]), '.1f'):>10}"
+            f"{as_number(typical([one.nmse_db for one in outcomes]), '.1f'):>9}"
+            + ("         -" if line is None else f"{line.slope:>10.1f}  {as_interval(line)}")
         )
     lines.append("(least: over all crops; residual, convergence and NMSE: medians)")
     for result in verification.results:
@@ -244,19 +100,19 @@ def _overview(verification: Verification) -> str:
 
     def middle(name: str, form: str) -> list[str]:
         return [
-            _cell(typical([getattr(one, name) for one in result.outcomes]), form)
+            as_cell(typical([getattr(one, name) for one in result.outcomes]), form)
             for result in results
         ]
 
     def slope(line: Line | None) -> str:
         if line is None:
             return "–"
-        return f"{_typeset(_signed(line.slope))}<small>{_typeset(_interval(line))}</small>"
+        return f"{typeset(as_signed(line.slope))}<small>{typeset(as_interval(line))}</small>"
 
     counts = [(sum(one.converged for one in r.outcomes), len(r.outcomes)) for r in results]
     rows = {
         "ratio (14) above 0": [_fraction(result) for result in results],
-        "least ratio": [_cell(_least(result.outcomes), ".2f") for result in results],
+        "least ratio": [as_cell(_least(result.outcomes), ".2f") for result in results],
         "converged": [f"{count} / {whole}" for count, whole in counts],
         "convergence, dB": middle("convergence_db", ".1f"),
         "NMSE of z^n, dB": middle("nmse_n_db", ".1f"),
@@ -268,12 +124,12 @@ def _overview(verification: Verification) -> str:
     }
     heads = "".join(f'<th scope="col">{escape(result.method.name)}</th>' for result in results)
     lines = "".join(
-        f'<tr><th scope="row">{_typeset(name)}</th>'
+        f'<tr><th scope="row">{typeset(name)}</th>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
         + "</tr>"
         for name, cells in rows.items()
     )
-    start = _cell(typical(verification.encoder_nmse_db), ".1f")
+    start = as_cell(typical(verification.encoder_nmse_db), ".1f")
     return (
         '<section><h2>In short</h2><table class="numbers overview"><thead><tr><td></td>'
         f"{heads}</tr></thead><tbody>{lines}</tbody></table>"
@@ -305,14 +161,14 @@ def _reading(verification: Verification) -> str:
     ]
     classes = ["", ' class="formula"', "", ""]
     paragraphs = "".join(
-        f"<p{kind}>{_typeset(text)}</p>" for kind, text in zip(classes, texts, strict=True)
+        f"<p{kind}>{typeset(text)}</p>" for kind, text in zip(classes, texts, strict=True)
     )
     return f"<section><h2>What was measured</h2>{paragraphs}</section>"
 
 
 def _method(result: MethodResult, verification: Verification) -> str:
     method, overlapping = result.method, verification.overlapping
-    sentences = "".join(f"<li>{_typeset(line)}</li>" for line in findings(result, overlapping))
+    sentences = "".join(f"<li>{typeset(line)}</li>" for line in findings(result, overlapping))
     plots = [
         _figure(
             result,
@@ -331,7 +187,7 @@ def _method(result: MethodResult, verification: Verification) -> str:
     ]
     return (
         f"<section><h2>{escape(method.name[0].upper() + method.name[1:])}</h2>"
-        f'<p class="note">{_typeset(method.words)}; n = {method.iterations}, z<sup>∞</sup> at k = '
+        f'<p class="note">{typeset(method.words)}; n = {method.iterations}, z<sup>∞</sup> at k = '
         f'{method.limit}</p><ul class="findings">{sentences}</ul>'
         f'<div class="plots">{"".join(plots)}</div>{_key(result)}'
         f"{_claims(result, verification.precision)}{_remarks(result)}{_crop_table(result)}"
@@ -354,89 +210,13 @@ def _figure(
     if line is None:
         caption = f"{title}: no line"
     else:
-        correlation = "none" if line.correlation is None else _signed(line.correlation, ".2f")
-        caption = _typeset(
-            f"{title}: slope {_signed(line.slope)} dB per unit ({_interval(line)}), correlation "
-            f"{correlation}"
+        correlation = "none" if line.correlation is None else as_signed(line.correlation, ".2f")
+        caption = typeset(
+            f"{title}: slope {as_signed(line.slope)} dB per unit ({as_interval(line)}), "
+            f"correlation {correlation}"
         )
     chart = scatter(drawn, line, "min over k of the ratio (14)", label, result.method.needed)
     return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"
-
-
-def scatter(
-    points: Sequence[tuple[float, float, float, int]],
-    line: Line | None,
-    x_label: str,
-    y_label: str,
-    needed: float | None = None,
-) -> str:
-    """Points and a fitted line as inline SVG, drawn in the colours of the page.
-
-    Args:
-        points: abscissa, ordinate, NMSE in dB (the colour; NaN for none), number of the crop.
-        needed: the ratio that the theorem asks for, marked where it is in sight.
-    """
-    xs, ys = [x for x, *_ in points], [y for _, y, *_ in points]
-    if line is not None:
-        ys += [line.intercept + line.slope * x for x in (min(xs), max(xs))]
-    (x_low, x_high), (y_low, y_high) = _range(xs), _range(ys)
-
-    def across(x: float) -> float:
-        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
-
-    def down(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
-
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} against '
-        f'{escape(x_label)}, {len(points)} points">'
-    ]
-    base = HEIGHT - BOTTOM
-    for tick, text in _ticks(x_low, x_high):
-        x = across(tick)
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{base}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{base + 17}" text-anchor="middle">{text}</text>')
-    for tick, text in _ticks(y_low, y_high):
-        y = down(tick)
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-    marks = [(0.0, "0: not cocoercive")]
-    if needed is not None:
-        marks.append((needed, f"theorem: {needed:g}"))
-    for value, text in marks:
-        if x_low < value < x_high:
-            x = across(value)
-            side = "end" if x > WIDTH / 2 else "start"
-            shift = -4 if side == "end" else 4
-            parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{base}"/>')
-            parts.append(
-                f'<text class="mark" x="{x + shift:.1f}" y="{TOP + 11}" text-anchor="{side}">'
-                f"{text}</text>"
-            )
-    if line is not None:
-        ends = [(x, line.intercept + line.slope * x) for x in (min(xs), max(xs))]
-        (x1, y1), (x2, y2) = ends
-        parts.append(
-            f'<line class="fit" x1="{across(x1):.1f}" y1="{down(y1):.1f}" x2="{across(x2):.1f}" '
-            f'y2="{down(y2):.1f}"/>'
-        )
-    colours = _colours([nmse for *_, nmse, _ in points])
-    for (x, y, nmse, index), colour in zip(points, colours, strict=True):
-        parts.append(
-            f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="5" fill="{colour}"><title>crop '
-            f"{index}: ratio {x:.3g}, {escape(y_label)} {y:.1f}, NMSE {_cell(nmse, '.1f')} dB"
-            "</title></circle>"
-        )
-    middle = (TOP + base) / 2
-    parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">'
-        f"{escape(x_label)}</text>"
-        f'<text transform="translate(14 {middle:.0f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text></svg>"
-    )
-    return "".join(parts)
 
 
 def _key(result: MethodResult) -> str:
@@ -445,12 +225,12 @@ def _key(result: MethodResult) -> str:
         return ""
     low, high = min(values), max(values)
     if low == high:
-        return f'<p class="key">NMSE of z<sup>∞</sup>: {_cell(low, ".1f")} dB for all</p>'
-    stops = ", ".join(_shade(step / 8) for step in range(9))
+        return f'<p class="key">NMSE of z<sup>∞</sup>: {as_cell(low, ".1f")} dB for all</p>'
+    stops = ", ".join(shade(step / 8) for step in range(9))
     return (
-        f'<p class="key">NMSE of z<sup>∞</sup>: <span>{_cell(low, ".1f")} dB</span>'
+        f'<p class="key">NMSE of z<sup>∞</sup>: <span>{as_cell(low, ".1f")} dB</span>'
         f'<i style="background:linear-gradient(90deg, {stops})"></i>'
-        f"<span>{_cell(high, '.1f')} dB</span></p>"
+        f"<span>{as_cell(high, '.1f')} dB</span></p>"
     )
 
 
@@ -480,7 +260,7 @@ def _claims(result: MethodResult, precision: float) -> str:
         )
         rows.append(
             f'<tr><td><strong>{escape(claim.name)}</strong><span class="sentence">'
-            f"{_typeset(claim.sentence)}</span><small>{_typeset(claim.basis)}</small></td>"
+            f"{typeset(claim.sentence)}</span><small>{typeset(claim.basis)}</small></td>"
             f'<td class="verdicts">{counts}</td><td>{_margin(claim, html=True)}</td></tr>'
         )
     return (
@@ -495,7 +275,7 @@ def _claims(result: MethodResult, precision: float) -> str:
 def _remarks(result: MethodResult) -> str:
     if not result.remarks:
         return ""
-    items = "".join(f"<li>{_typeset(line)}</li>" for line in _grouped(result.remarks))
+    items = "".join(f"<li>{typeset(line)}</li>" for line in _grouped(result.remarks))
     return f"<details><summary>Remarks, crop by crop</summary><ul>{items}</ul></details>"
 
 
@@ -513,11 +293,11 @@ def _grouped(remarks: Sequence[str]) -> list[str]:
 
 def _crop_table(result: MethodResult) -> str:
     rows = "".join(
-        f"<tr><td>{index}</td><td>{_cell(one.cocoercivity, '.3f')}</td>"
+        f"<tr><td>{index}</td><td>{as_cell(one.cocoercivity, '.3f')}</td>"
         f"<td>{one.cocoercivity_at if one.cocoercivity_at >= 0 else '–'}</td>"
-        f"<td>{_cell(one.pairwise, '.3f')}</td>"
-        f"<td>{_cell(one.convergence_db, '.1f')}</td><td>{_cell(one.nmse_n_db, '.1f')}</td>"
-        f"<td>{_cell(one.nmse_db, '.1f')}</td><td>{_cell(one.residual, '.2g')}</td>"
+        f"<td>{as_cell(one.pairwise, '.3f')}</td>"
+        f"<td>{as_cell(one.convergence_db, '.1f')}</td><td>{as_cell(one.nmse_n_db, '.1f')}</td>"
+        f"<td>{as_cell(one.nmse_db, '.1f')}</td><td>{as_cell(one.residual, '.2g')}</td>"
         f"<td>{'yes' if one.converged else 'no'}</td></tr>"
         for index, one in enumerate(result.outcomes)
     )
@@ -557,7 +337,7 @@ def _settings(verification: Verification) -> str:
     )
     places = "".join(
         f"<tr><td>{index}</td><td>{escape(crop.picture)}</td><td>{crop.left}</td>"
-        f"<td>{crop.top}</td><td>{_cell(start, '.1f')}</td></tr>"
+        f"<td>{crop.top}</td><td>{as_cell(start, '.1f')}</td></tr>"
         for index, (crop, start) in enumerate(
             zip(verification.crops, verification.encoder_nmse_db, strict=True)
         )
@@ -592,93 +372,8 @@ def _number_refuted(result: MethodResult) -> str:
 def _margin(claim: ClaimCount, html: bool = False) -> str:
     at = f"crop {claim.crop}" + (f", k = {claim.iteration}" if claim.iteration >= 0 else "")
     if html:
-        return f"{_cell(claim.margin, '.3g')}<small>{at.replace(' = ', '&nbsp;=&nbsp;')}</small>"
-    return f"{_number(claim.margin, '.3g')} ({at})"
-
-
-def _part(count: int, whole: int) -> str:
-    """How many crops of how many, in words that fit few and all."""
-    if whole == 1:
-        return "the one crop" if count else "none (there is one crop)"
-    if count in (0, whole):
-        return f"all {whole} crops" if count else f"none of {whole} crops"
-    return f"{count} of {whole} crops"
-
-
-def _number(value: float, form: str) -> str:
-    """A number as text; "-" for NaN."""
-    return "-" if math.isnan(value) else format(value, form)
-
-
-def _cell(value: float, form: str) -> str:
-    """A number as the page shows it."""
-    return _typeset(_number(value, form)) if not math.isnan(value) else "–"
-
-
-def _typeset(text: str) -> str:
-    """A plain sentence as HTML, its formulas as the paper prints them."""
-    text = re.sub(r"\bsum_(?=\w)", "Σ_", text)
-    text = re.sub(r"<(T [^<>=]*)>", r"⟨\1⟩", text)
-    for plain, sign in (("<=", "≤"), (">=", "≥"), ("->", "→"), ("||", "‖"), (" - ", " − ")):
-        text = text.replace(plain, sign)
-    text = re.sub(r"(?<![\w.)])-(?=[\d.]|inf\b)", "−", text)
-    text = re.sub(r"\binf\b", "∞", text)
-    for name, letter in GREEK.items():
-        text = re.sub(rf"\b{name}\b", letter, text)
-    text = escape(text).replace(" - ", " − ")
-    text = re.sub(r"\^\{([^}]*)\}|\^([\w∞]+)", r"<sup>\1\2</sup>", text)
-    return re.sub(r"_\{([^}]*)\}|(?<=Σ)_(\w+)", r"<sub>\1\2</sub>", text)
-
-
-def _db(value: float) -> str:
-    return f"{_number(value, '.1f')} dB"
-
-
-def _signed(value: float, form: str = ".1f") -> str:
-    return format(value, f"+{form}")
-
-
-def _interval(line: Line) -> str:
-    return f"{_signed(line.low)} to {_signed(line.high)}"
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """The span of the values with a margin; a little around them where they are all equal."""
-    low, high = min(values), max(values)
-    room = 0.07 * (high - low) or max(1e-3, 0.05 * abs(low))
-    return low - room, high + room
-
-
-def _ticks(low: float, high: float) -> list[tuple[float, str]]:
-    from matplotlib.ticker import MaxNLocator
-
-    values = [
-        float(v)
-        for v in MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
-        if low <= v <= high
-    ]
-    step = min((b - a for a, b in pairwise(values)), default=1.0)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [(value, _cell(round(value, decimals) + 0.0, f".{decimals}f")) for value in values]
-
-
-def _colours(values: Sequence[float]) -> list[str]:
-    """Dark for the most accurate; grey where the accuracy is not finite."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    return [
-        _shade((value - low) / (high - low) if high > low else 0.0)
-        if math.isfinite(value)
-        else "#888888"
-        for value in values
-    ]
-
-
-def _shade(part: float) -> str:
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return to_hex(colormaps["viridis"](part))
+        return f"{as_cell(claim.margin, '.3g')}<small>{at.replace(' = ', '&nbsp;=&nbsp;')}</small>"
+    return f"{as_number(claim.margin, '.3g')} ({at})"
 
 
 STYLE = """

@@ -11,12 +11,25 @@ from PIL import Image
 
 import fixpoint
 from fixpoint import ForwardStep
-from fixpoint.adapters import DecoderInversion, EightBit, Identity, Jpeg, nmse_db, to_pil
+from fixpoint.adapters import (
+    DecoderInversion,
+    EightBit,
+    Identity,
+    Jpeg,
+    fitted_line,
+    nmse_db,
+    to_pil,
+    verify_crops,
+)
 from fixpoint.adapters import verify as verification
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.command import main
-from fixpoint.adapters.verify import MethodResult, Outcome, cut, fit_line, methods
-from fixpoint.adapters.verify_page import findings, page, scatter
+from fixpoint.adapters.fitted_line import fit_line
+from fixpoint.adapters.verify import MethodResult, Outcome, methods
+from fixpoint.adapters.verify_crops import cut
+from fixpoint.adapters.verify_findings import findings
+from fixpoint.adapters.verify_page import page
+from fixpoint.adapters.verify_scatter import scatter
 from fixpoint.monitors import ForwardStepTheorem
 
 pytestmark = pytest.mark.usefixtures("no_network")
@@ -116,7 +129,7 @@ def test_a_line_is_that_of_least_squares_with_students_interval():
     [(1, 12.7062), (2, 4.30265), (3, 3.18245), (10, 2.22814), (99, 1.98422)],
 )
 def test_students_quantile_is_that_of_the_tables(freedom, quantile):
-    assert verification.student_quantile(freedom) == pytest.approx(quantile, rel=1e-5)
+    assert fitted_line.student_quantile(freedom) == pytest.approx(quantile, rel=1e-5)
 
 
 def test_no_line_below_three_points_or_without_spread():
@@ -188,10 +201,10 @@ def test_crops_are_cut_from_every_picture_and_never_resized(tmp_path, photograph
     torch.testing.assert_close(crop.values, inside)
     small = cut(paths, count=2, size=128, seed=0)
     assert [crop.values.shape[-2:] for crop in small] == [(64, 64), (64, 64)]
-    made, inside = verification.observation_of("auto", crops)
+    made, inside = verify_crops.observation_of("auto", crops)
     assert inside is made
     assert isinstance(made.observations[3], Jpeg)
-    assert verification.observation_of("none", crops) == (EightBit(), Identity())
+    assert verify_crops.observation_of("none", crops) == (EightBit(), Identity())
 
 
 # --- the sentences ---
