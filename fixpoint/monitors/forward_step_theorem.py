@@ -1,7 +1,7 @@
 """Theorem 1 of the paper, checked along a run of forward steps.
 
 See `fixpoint.theory` for its statement. Descent and summability are taken with the known beta,
-or else with the measured one; distances are to the known zero, or else, in hindsight, to the last
+or else with one halfway between rho/2 and the measured one; distances are to the known zero, or else, in hindsight, to the last
 point.
 """
 
@@ -80,7 +80,7 @@ class ForwardStepTheorem(Monitor):
             promised = max(0.0, theory.forward_step_descent(self.step_size, self.cocoercivity))
         before = memory["distance"].clamp(min=torch.finfo(norm.dtype).tiny)
         slack = (memory["distance"] - distance - promised * memory["residual"]) / before
-        slack = slack + 8 * torch.finfo(norm.dtype).eps * iterate.point_norm / before.sqrt()
+        slack = slack + noise_of(iterate, before, self.precision)
         tighter = slack < memory["descent"]
         return {
             "ratios": ratios,
@@ -96,12 +96,13 @@ class ForwardStepTheorem(Monitor):
 
     def report(self, memory: Any) -> TheoremReport:
         ratios = self._ratios.report(memory["ratios"])
-        rounding = rounding_of(memory["start"], self.precision)
+        rounding = rounding_of(memory["start"])
         step = step_size_claim(self.step_size, self.cocoercivity, ratios)
         star = star_claim(THEOREM, "z^k", self.step_size / 2, self.cocoercivity, ratios, rounding)
         known = step.known & step.holds & star.known & star.holds
 
-        beta = ratios.star
+        # The theorem holds with any smaller beta above rho/2; halfway, an upper estimate is safe.
+        beta = (ratios.star + self.step_size / 2) / 2
         if self.cocoercivity is not None:
             beta = torch.full_like(beta, self.cocoercivity)
         promised = (self.step_size * (2 * beta - self.step_size)).clamp(min=0)
@@ -119,7 +120,8 @@ class ForwardStepTheorem(Monitor):
         if self.zero is None:
             bounded = bounded & (fallen > 0.99)
         left = torch.where(bounded, 1 - spent, fallen)
-        slack = torch.full_like(left, rounding)
+        noise = noise_in_sum(memory["sum"], memory["steps"], memory["start"], self.precision)
+        slack = rounding + promised * noise / start_distance.clamp(min=tiny)
         if self.zero is None:  # the last point is a zero only up to its residual
             slack = slack + 4 * (memory["residual"] / start_distance.clamp(min=tiny)).sqrt()
         never = torch.full_like(memory["descent_at"], -1)
@@ -161,10 +163,37 @@ class ForwardStepTheorem(Monitor):
         return kernels.row_norm(iterate.state.point - ratios["zero"]).square()
 
 
-def rounding_of(point: Float[Tensor, "batch *shape"], precision: float | None) -> float:
+def rounding_of(point: Float[Tensor, "batch *shape"]) -> float:
     """The relative error that passes for rounding in a comparison of sums over a row."""
-    eps = torch.finfo(point.dtype).eps if precision is None else precision
+    eps = torch.finfo(point.dtype).eps
     return 16 * eps * math.sqrt(max(1, point[0].numel() if len(point) else 1))
+
+
+def noise_of(
+    iterate: Iterate, squared_distance: Float[Tensor, " batch"], precision: float | None
+) -> Float[Tensor, " batch"]:
+    """The error of a squared distance, relative to it, that the rounding of T and z brings.
+
+    T's values carry an error of `precision ||z||`, which a step adds to the distance.
+    """
+    eps = torch.finfo(iterate.residual_norm.dtype).eps
+    unit = eps if precision is None else max(eps, precision)
+    tiny = torch.finfo(squared_distance.dtype).tiny
+    return 8 * unit * iterate.point_norm / squared_distance.clamp(min=tiny).sqrt()
+
+
+def noise_in_sum(
+    total: Float[Tensor, " batch"],
+    steps: Float[Tensor, " batch"],
+    start: Float[Tensor, "batch *shape"],
+    precision: float | None,
+) -> Float[Tensor, " batch"]:
+    """By how much errors of `precision ||z||` in T can raise `total`, the sum of `||T z^k||^2`.
+
+    `sum ||t + e||^2 - sum ||t||^2 <= 2 sqrt(sum ||t||^2 sum ||e||^2) + sum ||e||^2`.
+    """
+    errors = (steps + 1) * ((precision or 0.0) * kernels.row_norm(start)).square()
+    return 2 * (total * errors).sqrt() + errors
 
 
 def step_size_claim(

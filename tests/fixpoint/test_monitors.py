@@ -134,6 +134,21 @@ def test_rounding_noise_refutes_nothing():
     assert Verdict.REFUTED not in solution.certificate["star-cocoercivity"].verdicts
 
 
+def test_rounding_noise_refutes_nothing_in_long_rows():
+    zero = torch.randn(3, 2048)
+    rounded = as_operator(lambda z, c: (z.bfloat16() - c.bfloat16()).float(), zero)
+    for monitor, iterator in (
+        (ForwardStepTheorem(step_size=1.0, precision=2**-8), ForwardStep(step_size=1.0)),
+        (
+            InertialKMTheorem(inertia=0.3, relaxation=0.5, cocoercivity=1.0, precision=2**-8),
+            InertialKM(inertia=0.3, relaxation=0.5, cocoercivity=1.0),
+        ),
+    ):
+        solution = watch(rounded, zero + torch.randn(3, 2048), iterator, monitor)
+        for claim in solution.certificate.claims:
+            assert Verdict.REFUTED not in claim.verdicts, (claim.name, claim.margin)
+
+
 # Convergence and Fejer
 
 
