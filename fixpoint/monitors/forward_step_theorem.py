@@ -1,8 +1,8 @@
 """Theorem 1 of the paper, checked along a run of forward steps.
 
 See `fixpoint.theory` for its statement. Descent and summability are taken with the known beta,
-or else with one halfway between rho/2 and the measured one; distances are to the known zero, or else, in hindsight, to the last
-point.
+or else with one halfway between rho/2 and the measured one; distances are to the known zero, or
+else, in hindsight, to the last point.
 """
 
 from __future__ import annotations

@@ -290,7 +290,12 @@ def test_theorem_2_holds_in_more_than_a_thousand_problems():
                 iterator = inertial(alpha, fraction, beta)
                 monitor = InertialKMTheorem.of(iterator, operator, zero)
                 certificate = watch(operator, z0, iterator, monitor, max_iterations=60).certificate
-                for name in ("(A) summability", "(B) rate", "(C) distance"):
+                for name in (
+                    "(A) summability",
+                    "(B) rate",
+                    "(C) distance",
+                    "(D) limit points",
+                ):
                     assert set(certificate[name].verdicts) == {Verdict.CERTIFIED}, (name, alpha)
                 count += len(z0)
     assert count > 1000
@@ -338,6 +343,29 @@ def test_a_certificate_reads_as_text_and_as_plain_data():
     assert data["claims"][0]["verdicts"] == ["certified"] * 3
     with pytest.raises(KeyError, match="no claim 'step'"):
         solution.certificate["step"]
+
+
+def test_monitors_read_nothing_back_to_the_host():
+    """On the meta device there is nothing to read: any synchronisation raises."""
+    from fixpoint.iterate import Iterate
+    from fixpoint.kernels import row_norm
+
+    zero = torch.empty(3, 4, device="meta")
+    iterator, operator = ForwardStep(), as_operator(lambda z: 0.5 * z)
+    for monitor in (
+        Cocoercivity(zero=zero, capacity=2),
+        Convergence(),
+        Fejer(zero=zero),
+        ForwardStepTheorem(step_size=1.0, zero=zero, capacity=2),
+        InertialKMTheorem(inertia=0.3, relaxation=0.5, cocoercivity=1.0, capacity=2),
+    ):
+        state, memory = iterator.init(operator, zero), None
+        for iteration in range(8):
+            norms = row_norm(state.residual), row_norm(state.point)
+            rows = torch.empty(3, dtype=torch.long, device="meta")
+            iterate = Iterate(iteration, rows, state, *norms, {})
+            memory = monitor.watch(iterate, memory) if iteration else monitor.start(iterate)
+            state = iterator.step(operator, state)
 
 
 def test_without_a_theorem_there_is_nothing_to_certify():
