@@ -381,10 +381,10 @@ def _check_arguments(
         raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")
     if not z0.is_floating_point():
         raise TypeError(f"z0 must be floating point, got {z0.dtype}")
-    if z0.dim() < 2:
-        raise ValueError(f"z0 must have the batch first: (batch, *shape); got {tuple(z0.shape)}")
+    if z0.dim() < 1:
+        raise ValueError("z0 must have the batch first: (batch, *shape); got a single number")
     if not bool(z0.isfinite().all()):
-        bad = (~z0.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        bad = (~z0.isfinite()).reshape(len(z0), -1).any(1).nonzero().flatten().tolist()
         raise ValueError(f"z0 contains NaN or infinity in rows {bad}")
     if not (isinstance(max_iterations, int) and max_iterations >= 0):
         raise ValueError(f"max_iterations must be a whole number >= 0, got {max_iterations}")

@@ -14,6 +14,7 @@ one row of the Gram matrix is new in each step, the rest is carried along.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -121,7 +122,7 @@ class Anderson(Iterator[AndersonState]):
         anchor_residual = where_rows(accepted, residual, state.anchor_residual)
 
         # More differences than dimensions are dependent, and their weights are rounding.
-        memory = min(self.memory, point[0].numel())
+        memory = min(self.memory, math.prod(point.shape[1:]))
         residual_differences = (dr, *state.residual_differences)[:memory]
         row, right_hand_side = kernels.gram_row(residual_differences, dr, anchor_residual)
         return AndersonState(

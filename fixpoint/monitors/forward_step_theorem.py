@@ -166,7 +166,7 @@ class ForwardStepTheorem(Monitor):
 def rounding_of(point: Float[Tensor, "batch *shape"]) -> float:
     """The relative error that passes for rounding in a comparison of sums over a row."""
     eps = torch.finfo(point.dtype).eps
-    return 16 * eps * math.sqrt(max(1, point[0].numel() if len(point) else 1))
+    return 16 * eps * math.sqrt(max(1, math.prod(point.shape[1:])))
 
 
 def noise_of(

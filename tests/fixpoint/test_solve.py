@@ -16,7 +16,7 @@ from fixpoint import (
     solve,
     synthetic,
 )
-from fixpoint.monitors import Monitor
+from fixpoint.monitors import Cocoercivity, Convergence, ForwardStepTheorem, Monitor
 from fixpoint.operator import Operator
 from fixpoint.stop import Divergence, NoiseFloor, Residual, Stagnation
 
@@ -222,6 +222,23 @@ def test_an_empty_batch_is_solved_without_an_evaluation():
     assert str(solution) == "no rows"
 
 
+@pytest.mark.parametrize("name", ITERATORS)
+def test_rows_may_be_single_numbers(name):
+    target = torch.tensor([0.5, -2.0, 3.0], dtype=torch.float64)
+    operator = as_operator(lambda z, b: 0.9 * (z - b), target)
+    monitors = (
+        Trace(),
+        Convergence(),
+        Cocoercivity(zero=target),
+        ForwardStepTheorem(step_size=1.0),
+    )
+    solution = solve(
+        operator, torch.zeros(3, dtype=torch.float64), ITERATORS[name], rtol=1e-3, monitors=monitors
+    )
+    assert solution.success
+    torch.testing.assert_close(solution.z, target, rtol=1e-2, atol=1e-2)
+
+
 def test_throw_raises_and_carries_the_solution():
     operator, _, z0 = problem()
     with pytest.raises(SolveError, match="MAX_ITERATIONS") as caught:
@@ -405,7 +422,7 @@ def test_monitors_do_not_steer():
         ({"iterator": ForwardStep}, TypeError, r"ForwardStep\(\)"),
         ({"z0": [[1.0]]}, TypeError, "list"),
         ({"z0": torch.ones(1, 2, dtype=torch.long)}, TypeError, "int64"),
-        ({"z0": torch.ones(3)}, ValueError, "batch first"),
+        ({"z0": torch.tensor(3.0)}, ValueError, "batch first"),
         ({"z0": torch.tensor([[1.0], [math.nan]])}, ValueError, r"rows \[1\]"),
         ({"rtol": -1.0}, ValueError, "rtol"),
         ({"max_iterations": -1}, ValueError, "-1"),
