@@ -171,9 +171,7 @@ def _demo(options: argparse.Namespace) -> int:
     for name in ("evaluations", "gradient_steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    files.check_folder(options.out)
-    if options.json is not None:
-        files.check_file(options.json)
+    files.check_outputs(options.out, options.json)
     autoencoder = _load_model(options)
     picture = demo.photograph(demo.SIDE)
     height, width = picture.shape[-2:]
@@ -190,7 +188,6 @@ def _demo(options: argparse.Namespace) -> int:
         say=say,
         progress=not options.quiet and sys.stderr.isatty(),
     )
-    options.out.mkdir(parents=True, exist_ok=True)
     files.write_whole(
         options.out / "picture.png",
         lambda path: to_pil(shown.picture).save(path, "PNG"),
@@ -227,9 +224,7 @@ def _verify(options: argparse.Namespace) -> int:
         options.pictures, count=options.crops, size=options.crop_size, seed=options.seed
     )
     verify_crops.observation_of(options.observation, crops)
-    files.check_folder(options.out)
-    if options.json is not None:
-        files.check_file(options.json)
+    files.check_outputs(options.out, options.json)
     autoencoder = _load_model(options)
     say(f"{autoencoder}, {len(crops)} crops of {crops[0].width} x {crops[0].height} pixels")
     verification = verify.verify(

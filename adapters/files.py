@@ -15,7 +15,8 @@ from torch import Tensor
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it into place.
 
-    A symbolic link is followed; a device or pipe, as /dev/stdout, is written to, not replaced.
+    The folder is made where it is missing. A symbolic link is followed; a device or pipe, as
+    /dev/stdout, is written to, not replaced.
 
     Raises:
         OSError: the folder cannot be written; no half-written file is left.
@@ -23,6 +24,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path = path.resolve()
     special = path.exists() and not path.is_file()
     folder = None if special else path.parent
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
@@ -40,8 +43,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """A mapping as indented JSON; NaN and infinity are refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
@@ -88,6 +89,17 @@ def check_folder(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"cannot write to folder {folder}: {reason}") from error
+
+
+def check_outputs(folder: Path, json_file: Path | None) -> None:
+    """What a command is about to write, checked before it spends any work.
+
+    Raises:
+        ValueError: the folder or the file cannot be written.
+    """
+    check_folder(folder)
+    if json_file is not None:
+        check_file(json_file)
 
 
 def check_file(path: Path) -> None:

@@ -51,9 +51,7 @@ def run(
         as_pictures(image)
         _observation(options.observation, image, path)
     truth = None if options.truth is None else files.read_latent(options.truth)
-    files.check_folder(options.out)
-    if options.json is not None:
-        files.check_file(options.json)
+    files.check_outputs(options.out, options.json)
     autoencoder = load()
     for path, image in zip(options.pictures, images, strict=True):
         _check_size(path, as_pictures(image).values, autoencoder, truth)
@@ -188,7 +186,6 @@ def _observation(name: str, image: Any, path: Path) -> Observation | None:
 def _write(
     options: argparse.Namespace, autoencoder: Autoencoder, path: Path, inversion: Inversion
 ) -> dict[str, str]:
-    options.out.mkdir(parents=True, exist_ok=True)
     latent = options.out / f"{path.stem}.latent.safetensors"
     reconstruction = options.out / f"{path.stem}.reconstruction.png"
     figure = options.out / f"{path.stem}.report.png"

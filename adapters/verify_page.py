@@ -64,7 +64,6 @@ def table(verification: Verification) -> str:
 def write_page(path: Path, verification: Verification) -> None:
     """The page as one HTML file, written whole or not at all."""
     text = page(verification)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

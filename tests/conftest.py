@@ -11,6 +11,27 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def assert_refused(capsys):
+    """Runs a command line that must be refused in one clear line, leaving nothing behind."""
+    from fixpoint.adapters.command import main
+
+    def run(arguments, words, out):
+        options = [] if "--out" in arguments else ["--out", str(out)]
+        try:
+            code = main([*arguments, *options])
+        except SystemExit as stop:
+            code = stop.code
+        shown = capsys.readouterr()
+        assert code == 2
+        assert words in shown.err
+        assert shown.err.count("\n") == 1
+        assert "Traceback" not in shown.err
+        assert not out.exists()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def autoencoder():
     """The embedded autoencoder of factor 4."""

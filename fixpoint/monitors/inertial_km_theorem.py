@@ -194,17 +194,17 @@ class InertialKMTheorem(Monitor):
             bends = fraction_left(memory["bend_sum"], (1 - self.inertia) / bend)
             sums = torch.minimum(sums, bends)
         least = (memory["steps"] + 1) * memory["least"].square()
+        # ||y^k - z^k|| is alpha times the step, and the distance to a limit moves by it at most.
+        settled = 1 - memory["step_norm"] / memory["longest_step"].clamp(min=tiny)
+        settled = torch.where(memory["steps"] < 2, 1.0, settled)
         if self.zero is None:
-            limit = 1 - memory["step_norm"] / memory["longest_step"].clamp(min=tiny)
-            limit_basis, limit_at = "the last step against the longest", never
-            limit = torch.where(memory["steps"] < 2, 1.0, limit)
+            limit, limit_at = settled, never
+            limit_basis = "the last step against the longest"
         else:
             limit, limit_at = -memory["growth"], memory["growth_at"]
             limit_basis = (
                 "C^k at the known zero does not increase (S18), relative to ||z^k - z*||^2"
             )
-        apart = 1 - memory["step_norm"] / memory["longest_step"].clamp(min=tiny)
-        apart = torch.where(memory["steps"] < 2, 1.0, apart)
         parts: tuple[tuple[str, str, str, Tensor, Tensor], ...] = (
             (
                 "(A) summability",
@@ -233,7 +233,7 @@ class InertialKMTheorem(Monitor):
                 "(D) limit points",
                 "(y^k) and (z^k) have the same limit points",
                 "||y^k - z^k|| against its largest value",
-                apart,
+                settled,
                 never,
             ),
         )

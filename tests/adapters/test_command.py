@@ -155,21 +155,11 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_gets_one_clear_line_and_exit_code_2(case, picture, tmp_path, capsys):
+def test_bad_input_gets_one_clear_line_and_exit_code_2(case, picture, tmp_path, assert_refused):
     inputs = bad_inputs(tmp_path, picture)
     assert set(inputs) == set(CASES)
     arguments, words = inputs[case]
-    out = ["--out", str(tmp_path / "out")] if "--out" not in arguments else []
-    try:
-        code = main(["invert", *arguments, *out])
-    except SystemExit as stop:
-        code = stop.code
-    shown = capsys.readouterr()
-    assert code == 2
-    assert words in shown.err
-    assert shown.err.count("\n") == 1
-    assert "Traceback" not in shown.err
-    assert not (tmp_path / "out").exists()
+    assert_refused(["invert", *arguments], words, tmp_path / "out")
 
 
 def test_a_picture_that_only_the_model_can_refuse_does_not_stop_the_others(
