@@ -4,7 +4,16 @@ from fixpoint import monitors, schedules, stop, synthetic, theory
 from fixpoint.certificate import Certificate, Claim, Verdict
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State, TheoremWarning
-from fixpoint.iterators import Adam, AdaptiveForwardStep, Anderson, ForwardStep, InertialKM
+from fixpoint.iterators import (
+    Adam,
+    AdaptiveForwardStep,
+    Anderson,
+    Broyden,
+    ForwardStep,
+    Halpern,
+    InertialKM,
+    NewtonKrylov,
+)
 from fixpoint.operator import Operator, as_operator, fixed_point_of
 from fixpoint.recommend import Recommendation, recommend
 from fixpoint.solve import History, Solution, SolveError, solve
@@ -15,13 +24,16 @@ __all__ = [
     "Adam",
     "AdaptiveForwardStep",
     "Anderson",
+    "Broyden",
     "Certificate",
     "Claim",
     "ForwardStep",
+    "Halpern",
     "History",
     "InertialKM",
     "Iterate",
     "Iterator",
+    "NewtonKrylov",
     "Operator",
     "Recommendation",
     "Solution",

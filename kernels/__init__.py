@@ -7,6 +7,7 @@ batch.
 
 from fixpoint.kernels.adam import adam
 from fixpoint.kernels.anderson import anderson_mix, gram_row
+from fixpoint.kernels.broyden import broyden_direction, broyden_products
 from fixpoint.kernels.forward_step import forward_step
 from fixpoint.kernels.inertial_km import inertial_km
 from fixpoint.kernels.row_sums import accumulation_dtype, row_dot, row_norm
@@ -15,6 +16,8 @@ __all__ = [
     "accumulation_dtype",
     "adam",
     "anderson_mix",
+    "broyden_direction",
+    "broyden_products",
     "forward_step",
     "gram_row",
     "inertial_km",

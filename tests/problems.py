@@ -3,7 +3,18 @@
 import torch
 from torch import Tensor
 
-from fixpoint import Adam, Anderson, ForwardStep, InertialKM, Operator, schedules, synthetic
+from fixpoint import (
+    Adam,
+    Anderson,
+    Broyden,
+    ForwardStep,
+    Halpern,
+    InertialKM,
+    NewtonKrylov,
+    Operator,
+    schedules,
+    synthetic,
+)
 
 ITERATORS = {
     "forward step": ForwardStep(step_size=0.8),
@@ -12,6 +23,9 @@ ITERATORS = {
     "Adam": Adam(schedule=schedules.constant(0.05)),
     "Anderson": Anderson(memory=4, mixing=0.8),
     "Anderson without safeguard": Anderson(memory=2, mixing=0.8, safeguard=False),
+    "Halpern": Halpern(cocoercivity=0.8),
+    "Broyden": Broyden(memory=4, mixing=0.8),
+    "Newton-Krylov": NewtonKrylov(krylov=2, mixing=0.8),
 }
 
 

@@ -3,7 +3,19 @@
 from fixpoint.iterators.adam import Adam
 from fixpoint.iterators.adaptive_forward_step import AdaptiveForwardStep
 from fixpoint.iterators.anderson import Anderson
+from fixpoint.iterators.broyden import Broyden
 from fixpoint.iterators.forward_step import ForwardStep
+from fixpoint.iterators.halpern import Halpern
 from fixpoint.iterators.inertial_km import InertialKM
+from fixpoint.iterators.newton_krylov import NewtonKrylov
 
-__all__ = ["Adam", "AdaptiveForwardStep", "Anderson", "ForwardStep", "InertialKM"]
+__all__ = [
+    "Adam",
+    "AdaptiveForwardStep",
+    "Anderson",
+    "Broyden",
+    "ForwardStep",
+    "Halpern",
+    "InertialKM",
+    "NewtonKrylov",
+]

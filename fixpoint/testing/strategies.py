@@ -17,7 +17,15 @@ from torch import Tensor
 
 from fixpoint import schedules, theory
 from fixpoint.iterator import Iterator
-from fixpoint.iterators import Adam, Anderson, ForwardStep, InertialKM
+from fixpoint.iterators import (
+    Adam,
+    Anderson,
+    Broyden,
+    ForwardStep,
+    Halpern,
+    InertialKM,
+    NewtonKrylov,
+)
 from fixpoint.testing.known_operator import SHAPES, KnownOperator, Planes, Separable
 from fixpoint.testing.linear_autoencoder import LinearAutoencoder
 
@@ -96,13 +104,22 @@ def starting_points(
 def iterators(
     cocoercivity: float = 1.0,
     *,
-    methods: Sequence[type[Iterator[Any]]] = (ForwardStep, InertialKM, Adam, Anderson),
+    methods: Sequence[type[Iterator[Any]]] = (
+        ForwardStep,
+        InertialKM,
+        Halpern,
+        Adam,
+        Anderson,
+        Broyden,
+        NewtonKrylov,
+    ),
 ) -> st.SearchStrategy[Iterator[Any]]:
     """Iterators with settings that are admissible for a cocoercivity beta.
 
-    Forward steps below 2 beta and inertial KM inside condition (13) with at most beta: both
-    converge. Adam and Anderson have no such theorem; Anderson mixes with a forward step below
-    2 beta, which its safeguard falls back to.
+    Forward steps below 2 beta, inertial KM inside condition (13) and Halpern with at most beta:
+    they converge. Adam, Anderson and Broyden have no such theorem; the last two mix with a
+    forward step below 2 beta, which their safeguards fall back to. So does Newton-Krylov, which
+    converges with its safeguard.
     """
     unknown = [method.__name__ for method in methods if method not in _ADMISSIBLE]
     if unknown:
@@ -191,11 +208,43 @@ def _andersons(beta: float) -> st.SearchStrategy[Iterator[Any]]:
     )
 
 
+def _halperns(beta: float) -> st.SearchStrategy[Iterator[Any]]:
+    shares = st.floats(0.1, 1).map(lambda share: share * beta)
+    return st.builds(Halpern, cocoercivity=shares, restart=st.booleans())
+
+
+def _broydens(beta: float) -> st.SearchStrategy[Iterator[Any]]:
+    return st.builds(
+        Broyden,
+        memory=st.integers(1, 10),
+        mixing=st.floats(0.05, 0.95).map(lambda part: part * 2 * beta),
+        safeguard=st.booleans(),
+        largest_rise=st.sampled_from([2.0, 1.0]),
+        largest_step=st.sampled_from([30.0, 3.0]),
+    )
+
+
+def _newton_krylovs(beta: float) -> st.SearchStrategy[Iterator[Any]]:
+    return st.builds(
+        NewtonKrylov,
+        krylov=st.integers(1, 5),
+        mixing=st.floats(0.05, 0.95).map(lambda part: part * 2 * beta),
+        difference=st.none() | st.sampled_from([1e-4, 1e-2]),
+        forcing=st.none() | st.sampled_from([0.0, 1e-3, 0.1]),
+        trust=st.sampled_from([0.0, 0.5]),
+        largest_step=st.sampled_from([100.0, 3.0]),
+        safeguard=st.booleans(),
+    )
+
+
 _ADMISSIBLE: dict[type[Iterator[Any]], Callable[[float], st.SearchStrategy[Iterator[Any]]]] = {
     ForwardStep: _forward_steps,
     InertialKM: _inertial_kms,
+    Halpern: _halperns,
     Adam: _adams,
     Anderson: _andersons,
+    Broyden: _broydens,
+    NewtonKrylov: _newton_krylovs,
 }
 
 

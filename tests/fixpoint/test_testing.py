@@ -275,6 +275,9 @@ CHANGES = {
     "Adam": {"betas": (0.5, 0.9), "eps": 1e-2},
     "Anderson": {"memory": 1, "mixing": 0.5, "regularization": 0.1, "largest_weight": 1e-3},
     "Anderson without safeguard": {"memory": 1, "mixing": 0.5, "regularization": 0.1},
+    "Halpern": {"cocoercivity": 0.5, "restart": False},
+    "Broyden": {"memory": 1, "mixing": 0.5, "largest_step": 0.5},
+    "Newton-Krylov": {"krylov": 1, "difference": 0.3, "forcing": 0.5, "largest_step": 0.5},
 }
 
 
@@ -285,7 +288,7 @@ def test_every_iterator_of_the_library_passes(name):
         problems_of(name),
         cocoercivity=0.8,
         changes=CHANGES[name],
-        scale_equivariant=name in ("forward step", "inertial KM"),
+        scale_equivariant=name in ("forward step", "inertial KM", "Halpern", "Broyden"),
     )
 
 

@@ -1,0 +1,318 @@
+"""Inexact Newton without derivatives, safeguarded (Dembo, Eisenstat & Steihaug, SIAM J. Numer.
+Anal. 1982; Knoll & Keyes, J. Comput. Phys. 2004), per row:
+
+    z' = a + t d,    J d = -r by GMRES,    J v = (T(a + eps v) - r) / eps,    r = T a
+
+Every row keeps an anchor: the last accepted point a. A Newton point stands if
+
+    ||T z'|| <= (1 - c t (1 - eta)) ||r||,    eta = ||r + J d|| / ||r||
+
+(Eisenstat & Walker, SIAM J. Optim. 1994). A refused one halves t, an accepted one doubles it, up
+to 1. A step costs `krylov + 1` evaluations, whatever happens: where GMRES failed, or the Newton
+point did not bring the share `trust` of the decrease that GMRES promised, the next step spends all
+of them on forward steps from a, which need no derivative and are always accepted. So of two steps
+in a row one is a Newton step that kept its promise, or `krylov + 1` forward steps. Backtracking
+along d would be the poorer use of them: d descends only as far as the differences are right, and
+with rounding inside T they may not be.
+
+Never worse than the forward step: d is cut to `largest_step` forward steps, and used only if GMRES
+took away `least_reduction` of the residual. Then all Newton steps together move a row by at most
+largest_step mixing ||T z^0|| / (c least_reduction), because each pays for its length with residual
+and forward steps of a beta-cocoercive T with mixing < 2 beta raise none. Hence such a T with a
+zero is solved: infinitely many forward steps converge with errors that sum, as Krasnoselskii-Mann
+does (Combettes, 2001); after finitely many, t stays and the residual falls geometrically. Where T
+has several zeros apart, a Newton step longer than `largest_step` never happens unseen.
+
+GMRES (Saad & Schultz, SIAM J. Sci. Stat. Comput. 1986) is the flexible one (Saad, SIAM J. Sci.
+Comput. 1993): its directions are the differences that T really saw, rounded to the dtype of z.
+Their length is a tenth of the forward step's, which adds to Newton's own error no more than a like
+share of it, and not below sqrt(rounding) ||a||, where rounding would take over.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.iterator import Iterator, State
+from fixpoint.operator import Operator
+from fixpoint.rows import expand_rows, where_rows
+
+_SHARE = 0.1  # of the forward step's length, for a difference
+
+
+@dataclass(frozen=True)
+class NewtonKrylovState(State):
+    anchor: Float[Tensor, "batch *shape"]  # a, the last accepted point
+    anchor_residual: Float[Tensor, "batch *shape"]  # r, T at the anchor
+    anchor_norm: Float[Tensor, " batch"]  # ||r||
+    resting: Bool[Tensor, " batch"]  # the next step is made of forward steps
+    damping: Float[Tensor, " batch"]  # t of the next Newton point
+    forcing: Float[Tensor, " batch"]  # eta at which GMRES may end
+    rejected_residual: Int[Tensor, " batch"]  # points refused: residual not lowered enough
+    rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
+    shortened: Int[Tensor, " batch"]  # Newton steps cut to `largest_step`
+    failed_linear_solves: Int[Tensor, " batch"]  # not tried: no reduction, or not finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewtonKrylov(Iterator[NewtonKrylovState]):
+    """Safeguarded Newton-GMRES with finite differences, each row on its own.
+
+    Args:
+        krylov: directions of GMRES, at least 1; no more than a row has elements are used. A step
+            costs one evaluation for each, and one more.
+        mixing: the step of the forward steps that it falls back to.
+        difference: least length of the difference eps v, relative to ||z||, in (0, 1); None for
+            the square root of the rounding of z's dtype. Larger where T rounds inside.
+        forcing: eta at which GMRES ends, in [0, 1); None for Eisenstat & Walker, SIAM J. Sci.
+            Comput. 1996, choice 2, with gamma 0.9 and alpha 2.
+        decrease: c, the share of the promised decrease below which a Newton point is refused, in
+            [0, 1); the theorem above needs it positive.
+        trust: the share of it below which forward steps follow, in [0, 1).
+        largest_step: longest Newton step, in lengths of the forward step, above 0.
+        least_reduction: 1 - eta that GMRES must reach for its direction to be tried, in (0, 1).
+        safeguard: refuse Newton points that do not lower the residual, and take forward steps where
+            they do not lower it enough.
+    """
+
+    krylov: int = 5
+    mixing: float = 1.0
+    difference: float | None = None
+    forcing: float | None = 1e-3
+    decrease: float = 1e-4
+    trust: float = 0.5
+    largest_step: float = 100.0
+    least_reduction: float = 1e-3
+    safeguard: bool = True
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.krylov, int) and self.krylov >= 1):
+            raise ValueError(f"krylov must be a whole number, at least 1, got {self.krylov}")
+        if not 0 < self.mixing < float("inf"):
+            raise ValueError(f"mixing must be above 0, got {self.mixing}")
+        if self.difference is not None and not 0 < self.difference < 1:
+            raise ValueError(f"difference must lie in (0, 1), got {self.difference}")
+        if self.forcing is not None and not 0 <= self.forcing < 1:
+            raise ValueError(f"forcing must lie in [0, 1), got {self.forcing}")
+        if not 0 <= self.decrease < 1:
+            raise ValueError(f"decrease must lie in [0, 1), got {self.decrease}")
+        if not 0 <= self.trust < 1:
+            raise ValueError(f"trust must lie in [0, 1), got {self.trust}")
+        if not self.largest_step > 0:
+            raise ValueError(f"largest_step must be above 0, got {self.largest_step}")
+        if not 0 < self.least_reduction < 1:
+            raise ValueError(f"least_reduction must lie in (0, 1), got {self.least_reduction}")
+
+    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> NewtonKrylovState:
+        residual = operator(z)
+        norm = kernels.row_norm(residual)
+        none = torch.zeros_like(norm, dtype=torch.long)
+        return NewtonKrylovState(
+            z=z,
+            point=z,
+            residual=residual,
+            anchor=z,
+            anchor_residual=residual,
+            anchor_norm=norm,
+            resting=torch.zeros_like(norm, dtype=torch.bool),
+            damping=torch.ones_like(norm),
+            forcing=torch.full_like(norm, 0.5 if self.forcing is None else self.forcing),
+            rejected_residual=none,
+            rejected_nonfinite=none,
+            shortened=none,
+            failed_linear_solves=none,
+        )
+
+    def step(self, operator: Operator, state: NewtonKrylovState) -> NewtonKrylovState:
+        anchor, resting = state.anchor, state.resting
+        gmres, last, last_residual = self._differences(operator, state)
+        direction, remaining = gmres.solution()
+        length = kernels.row_norm(direction)
+        solved = length.isfinite() & (remaining <= 1 - self.least_reduction)
+        failed = ~resting & ~solved & (state.anchor_norm > 0)
+        newton = ~resting & solved
+
+        longest = self.largest_step * self.mixing * state.anchor_norm
+        shortened = newton & (length > longest)
+        factor = state.damping * torch.where(shortened, longest / length, 1.0)
+        proposed = anchor.to(direction.dtype) + expand_rows(factor, direction) * direction
+        base = where_rows(resting, last, anchor)
+        base_residual = where_rows(resting, last_residual, state.anchor_residual)
+        forward = kernels.forward_step(base, base_residual, self.mixing)
+        point = where_rows(newton, proposed.to(anchor.dtype), forward)
+        residual = operator(point)
+        norm = kernels.row_norm(residual)
+
+        finite = norm.isfinite() & kernels.row_norm(point).isfinite()
+        demanded = 1 - self.decrease * state.damping * (1 - remaining)
+        lowered = norm <= demanded * state.anchor_norm
+        accepted = finite & (lowered | ~newton) if self.safeguard else finite
+        refused = newton & ~accepted
+        promised = 1 - self.trust * factor * (1 - remaining)
+        kept = accepted & (norm <= promised * state.anchor_norm)
+        grown = torch.where(newton, 2 * state.damping, state.damping).clamp(max=1)
+        anchor_norm = torch.where(accepted, norm, state.anchor_norm)
+        return NewtonKrylovState(
+            z=point,
+            point=point,
+            residual=residual,
+            anchor=where_rows(accepted, point, anchor),
+            anchor_residual=where_rows(accepted, residual, state.anchor_residual),
+            anchor_norm=anchor_norm,
+            resting=failed | (newton & ~kept) if self.safeguard else failed,
+            damping=torch.where(refused, state.damping / 2, grown),
+            forcing=torch.where(accepted, self._forcing(state, anchor_norm), state.forcing),
+            rejected_residual=state.rejected_residual + (finite & ~accepted),
+            rejected_nonfinite=state.rejected_nonfinite + ~finite,
+            shortened=state.shortened + shortened,
+            failed_linear_solves=state.failed_linear_solves + failed,
+        )
+
+    def statistics(self, state: NewtonKrylovState) -> dict[str, Tensor]:
+        return {
+            "rejected_residual": state.rejected_residual,
+            "rejected_nonfinite": state.rejected_nonfinite,
+            "shortened": state.shortened,
+            "failed_linear_solves": state.failed_linear_solves,
+        }
+
+    def _differences(
+        self, operator: Operator, state: NewtonKrylovState
+    ) -> tuple[_Gmres, Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
+        """GMRES after `krylov` evaluations, with the last point and T there; resting rows take
+        forward steps meanwhile."""
+        resting, dtype = state.resting, state.anchor.dtype
+        wide = kernels.accumulation_dtype(dtype)
+        anchor, residual = state.anchor.to(wide), state.anchor_residual.to(wide)
+        rounding = torch.finfo(dtype).eps
+        relative = math.sqrt(rounding) if self.difference is None else self.difference
+        eps = (relative * kernels.row_norm(anchor)).maximum(
+            _SHARE * self.mixing * state.anchor_norm
+        )
+        inverse = expand_rows(torch.where(eps > 0, 1 / eps, 0), anchor)
+
+        # What is left of a difference below its own rounding is no direction.
+        gmres = _Gmres(-residual, ~resting, state.forcing, rounding / relative)
+        last, last_residual = state.anchor, state.anchor_residual
+        for _ in range(min(self.krylov, math.prod(anchor.shape[1:]))):
+            perturbed = anchor + expand_rows(eps, anchor) * gmres.next_direction
+            forward = kernels.forward_step(last, last_residual, self.mixing)
+            last = where_rows(resting, forward, perturbed.to(dtype))
+            last_residual = operator(last)
+            gmres.extend(
+                (last.to(wide) - anchor) * inverse, (last_residual.to(wide) - residual) * inverse
+            )
+        return gmres, last, last_residual
+
+    def _forcing(
+        self, state: NewtonKrylovState, norm: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        if self.forcing is not None:
+            return state.forcing
+        ratio = torch.where(state.anchor_norm > 0, norm / state.anchor_norm, 0)
+        chosen = 0.9 * ratio * ratio
+        before = 0.9 * state.forcing * state.forcing
+        chosen = torch.where(before > 0.1, chosen.maximum(before), chosen)
+        return chosen.clamp(max=0.9)
+
+
+class _Gmres:
+    """Flexible GMRES for J d = b, one direction at a time, every row on its own.
+
+    The directions z_i and their images J z_i = sum_k v_k h_ki are kept, with v_1 = b / ||b|| and
+    the v_k orthonormal; Givens rotations make h triangular as it grows, which tells the linear
+    residual at once. A row that has reached `forcing`, or has nothing new to offer, gets zero
+    directions from then on.
+    """
+
+    def __init__(
+        self,
+        target: Float[Tensor, "batch *shape"],
+        active: Bool[Tensor, " batch"],
+        forcing: Float[Tensor, " batch"],
+        rounding: float,
+    ) -> None:
+        self.norm = kernels.row_norm(target)
+        self.active = active & (self.norm > 0) & self.norm.isfinite()
+        self.forcing, self.rounding = forcing, rounding
+        self.orthonormal = [_unit(target, self.norm, self.active)]  # v
+        self.directions: list[Tensor] = []  # z
+        self.triangle: list[list[Tensor]] = []  # the columns of the rotated h
+        self.rotations: list[tuple[Tensor, Tensor]] = []
+        self.rotated: list[Tensor] = []  # b in the rotated basis, but for its last entry
+        self.remaining = self.norm.double()  # that last entry: the linear residual, with a sign
+
+    @property
+    def next_direction(self) -> Float[Tensor, "batch *shape"]:
+        return self.orthonormal[-1]
+
+    def extend(
+        self, direction: Float[Tensor, "batch *shape"], image: Float[Tensor, "batch *shape"]
+    ) -> None:
+        """Take in a direction and J times it."""
+        size = kernels.row_norm(image)
+        used = self.active & size.isfinite()
+        self.directions.append(where_rows(used, direction, torch.zeros_like(direction)))
+        rest = where_rows(used, image, torch.zeros_like(image))
+        column = [torch.zeros_like(self.remaining) for _ in self.orthonormal]
+        for _ in range(2):  # modified Gram-Schmidt; twice is enough (Giraud et al. 2005)
+            for i, vector in enumerate(self.orthonormal):
+                along = kernels.row_dot(vector, rest)
+                rest = rest - expand_rows(along, rest) * vector
+                column[i] = column[i] + along
+        length = kernels.row_norm(rest)
+        self._rotate(column, length.double(), size.double())
+        # Reached on purpose or broken down (happily or not), a row stays as it is.
+        above = self.remaining.abs() > self.forcing * self.norm
+        self.active = used & above & (length > self.rounding * size)
+        self.orthonormal.append(_unit(rest, length, self.active))
+
+    def solution(self) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
+        """d, and `||b - J d|| / ||b||` of every row."""
+        count = len(self.directions)
+        zero = torch.zeros_like(self.remaining)
+        columns = [
+            torch.stack([*column, *[zero] * (count - len(column))], 1) for column in self.triangle
+        ]
+        triangle = torch.stack(columns, 2)
+        diagonal = triangle.diagonal(dim1=1, dim2=2)
+        # An unused direction has a zero column: it gets no weight.
+        triangle = triangle + torch.diag_embed((diagonal == 0).to(triangle.dtype))
+        right_hand_side = torch.stack(self.rotated, 1).unsqueeze(2)
+        weights = torch.linalg.solve_triangular(triangle, right_hand_side, upper=True).squeeze(2)
+        total = torch.zeros_like(self.directions[0])
+        for direction, weight in zip(self.directions, weights.unbind(1), strict=True):
+            total = total + expand_rows(weight.to(direction.dtype), direction) * direction
+        remaining = self.remaining.abs().to(self.norm.dtype)
+        return total, torch.where(self.norm > 0, remaining / self.norm, 1)
+
+    def _rotate(self, column: list[Tensor], below: Tensor, size: Tensor) -> None:
+        for i, (cosine, sine) in enumerate(self.rotations):
+            upper, lower = column[i], column[i + 1]
+            column[i] = cosine * upper + sine * lower
+            column[i + 1] = cosine * lower - sine * upper
+        radius = (column[-1] * column[-1] + below * below).sqrt()
+        useful = radius > self.rounding * size
+        cosine = torch.where(useful, column[-1] / radius, 0)
+        sine = torch.where(useful, below / radius, 1)
+        column[-1] = torch.where(useful, radius, 0)
+        self.rotations.append((cosine, sine))
+        self.triangle.append(column)
+        self.rotated.append(cosine * self.remaining)
+        self.remaining = -sine * self.remaining
+
+
+def _unit(
+    vector: Float[Tensor, "batch *shape"],
+    length: Float[Tensor, " batch"],
+    usable: Bool[Tensor, " batch"],
+) -> Float[Tensor, "batch *shape"]:
+    """`vector / length`; zero in rows that are not usable."""
+    length = torch.where(usable, length, 1)
+    return where_rows(usable, vector / expand_rows(length, vector), torch.zeros_like(vector))
