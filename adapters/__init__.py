@@ -3,11 +3,11 @@
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.decoder_inversion import DecoderInversion
 from fixpoint.adapters.files import read_latent, write_latent
+from fixpoint.adapters.gradient_inversion import invert_by_gradient
 from fixpoint.adapters.inversion import (
     Inversion,
     invert,
     invert_by_encoder,
-    invert_by_gradient,
     invert_by_paper,
     nmse_db,
 )

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from fixpoint import schedules
 from fixpoint.adapters.autoencoder import Autoencoder
+from fixpoint.adapters.gradient_inversion import invert_by_gradient
 from fixpoint.adapters.inversion import (
     Inversion,
     invert,
     invert_by_encoder,
-    invert_by_gradient,
     invert_by_paper,
     nmse_db,
 )

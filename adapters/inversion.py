@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
@@ -113,7 +111,7 @@ def invert(
     Raises:
         TypeError, ValueError: the picture or an option is not usable; no iteration was made.
     """
-    pictures = _readable(autoencoder, image, value_range)
+    pictures = readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
     operator = DecoderInversion(
@@ -134,9 +132,9 @@ def invert(
         callback=callback,
         progress=progress,
     )
-    _synchronize(autoencoder)
+    synchronize(autoencoder)
     seconds = time.perf_counter() - started
-    return _finish(
+    return finish(
         autoencoder,
         values,
         solution.z,
@@ -199,78 +197,18 @@ def invert_by_encoder(
     autoencoder: Autoencoder, image: Any, *, value_range: tuple[float, float] | None = None
 ) -> Inversion:
     """E(x) alone: where every inversion starts."""
-    pictures = _readable(autoencoder, image, value_range)
+    pictures = readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
     with torch.no_grad():
         latent = autoencoder.encode(values)
-    _synchronize(autoencoder)
+    synchronize(autoencoder)
     seconds = time.perf_counter() - started
     none = torch.zeros(len(values), dtype=torch.long)
-    return _finish(autoencoder, values, latent, none, seconds, Identity())
+    return finish(autoencoder, values, latent, none, seconds, Identity())
 
 
-def invert_by_gradient(
-    autoencoder: Autoencoder,
-    image: Any,
-    *,
-    steps: int = 100,
-    schedule: schedules.Schedule | None = None,
-    value_range: tuple[float, float] | None = None,
-    callback: Callable[[int, Tensor], object] | None = None,
-    progress: bool = False,
-) -> Inversion:
-    """The paper's baseline: Adam on `||D(z) - x||^2` from z = E(x) (equations 2 and 3).
-
-    Args:
-        autoencoder, image, value_range: as for `invert`.
-        steps: gradient steps, each a decoder evaluation and its backward pass.
-        schedule: learning rate by step; by default the paper's, 0.1 with warm-up and cosine.
-        callback: called with the step's number and the present latents.
-        progress: show a progress bar.
-
-    Returns:
-        The iterate of least pixel error of each row.
-    """
-    pictures = _readable(autoencoder, image, value_range)
-    if not (isinstance(steps, int) and steps >= 1):
-        raise ValueError(f"steps must be a whole number above 0, got {steps}")
-    schedule = schedule or schedules.warmup_cosine(0.1, steps)
-    values = pictures.values.to(autoencoder.device)
-    started = time.perf_counter()
-    with torch.no_grad():
-        z = autoencoder.encode(values)
-    parameters = [weight for weight in autoencoder.model.parameters() if weight.requires_grad]
-    for weight in parameters:
-        weight.requires_grad_(False)
-    try:
-        z.requires_grad_(True)
-        optimizer = torch.optim.Adam([z], lr=schedule(0))
-        best, best_error = z.detach().clone(), torch.full((len(z),), math.inf, device=z.device)
-        for step in tqdm(range(steps), disable=not progress, desc="gradient descent"):
-            optimizer.param_groups[0]["lr"] = schedule(step)
-            with torch.enable_grad():
-                error = (autoencoder.decode(z) - values).square().flatten(1).sum(1)
-                (z.grad,) = torch.autograd.grad(error.sum(), z)
-            better = (error.detach() < best_error).reshape(-1, 1, 1, 1)
-            best = torch.where(better, z.detach(), best)
-            best_error = torch.minimum(error.detach(), best_error)
-            optimizer.step()
-            if callback is not None:
-                callback(step, z.detach().clone())
-        with torch.no_grad():
-            error = (autoencoder.decode(z) - values).square().flatten(1).sum(1)
-            best = torch.where((error < best_error).reshape(-1, 1, 1, 1), z.detach(), best)
-    finally:
-        for weight in parameters:
-            weight.requires_grad_(True)
-    _synchronize(autoencoder)
-    seconds = time.perf_counter() - started
-    count = torch.full((len(values),), steps, dtype=torch.long)
-    return _finish(autoencoder, values, best, count, seconds, Identity())
-
-
-def _readable(
+def readable(
     autoencoder: Autoencoder, image: Any, value_range: tuple[float, float] | None
 ) -> Pictures:
     """The pictures, once it is sure that this autoencoder can take them."""
@@ -285,7 +223,7 @@ def _readable(
 
 
 @torch.no_grad()
-def _finish(
+def finish(
     autoencoder: Autoencoder,
     values: Tensor,
     latent: Tensor,
@@ -305,6 +243,6 @@ def _finish(
     )
 
 
-def _synchronize(autoencoder: Autoencoder) -> None:
+def synchronize(autoencoder: Autoencoder) -> None:
     if autoencoder.device.type == "cuda":
         torch.cuda.synchronize(autoencoder.device)

@@ -14,11 +14,11 @@ import torch
 
 from fixpoint.adapters import files, report
 from fixpoint.adapters.autoencoder import Autoencoder
+from fixpoint.adapters.gradient_inversion import invert_by_gradient
 from fixpoint.adapters.inversion import (
     Inversion,
     invert,
     invert_by_encoder,
-    invert_by_gradient,
     invert_by_paper,
 )
 from fixpoint.adapters.measure import PeakMemory
