@@ -19,4 +19,4 @@ class Iterate:
     state: State
     residual_norm: Float[Tensor, " batch"]  # ||T point||
     point_norm: Float[Tensor, " batch"]  # ||point||
-    measured: dict[str, Float[Tensor, " batch"]]  # what `Operator.evaluate` measured at `point`
+    measured: dict[str, Tensor]  # what `Operator.evaluate` measured at `point`

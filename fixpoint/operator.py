@@ -53,10 +53,11 @@ class Operator(ABC):
 
     def evaluate(
         self, z: Float[Tensor, "batch *shape"]
-    ) -> tuple[Float[Tensor, "batch *shape"], dict[str, Float[Tensor, " batch"]]]:
-        """T z, and what was measured per row on the way (stop rules and monitors read it).
+    ) -> tuple[Float[Tensor, "batch *shape"], dict[str, Tensor]]:
+        """T z, and what was measured per row on the way, every tensor with the batch first.
 
         Override it where an evaluation yields more than T z, as the pixel misfit of a decoder.
+        Stop rules, monitors and iterators read it; numbers, (batch,), stand in the history.
         """
         return self(z), {}
 

@@ -110,6 +110,7 @@ class _Record:
 
     z: Tensor
     residual_norm: Tensor
+    merit: Tensor  # the least of what `keep` names
     status: Tensor
     iterations: Tensor
     evaluations: Tensor
@@ -131,6 +132,9 @@ class _Watched(Operator):
         self.averagedness = operator.averagedness
 
     def __call__(self, z: Tensor) -> Tensor:
+        return self.evaluate(z)[0]
+
+    def evaluate(self, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         value, measured = self.operator.evaluate(z)
         if not isinstance(value, Tensor):
             raise TypeError(f"T must return a tensor, got {type(value).__name__}")
@@ -142,7 +146,7 @@ class _Watched(Operator):
             )
         self.calls += 1
         self.seen.append((z, measured))
-        return value
+        return value, measured
 
     def select(self, rows: Tensor) -> _Watched:
         selected = _Watched(self.operator.select(rows))
@@ -185,7 +189,8 @@ def solve(
         max_iterations: steps at most; a row that gets there has not succeeded.
         stop: further stop rules; the first one that fires gives the status.
         monitors: observers, whose reports stand in `solution.monitors`.
-        keep: what a row returns that ended without success: "best" (least residual) or "last".
+        keep: what a row returns that ended without success: "best" (least residual), "last", or the
+            point where a number that `Operator.evaluate` measures under this name was least.
         callback: called with every `Iterate`; its return value is ignored.
         progress: show a progress bar on standard error.
         throw: raise `SolveError` unless every row succeeded.
@@ -223,6 +228,8 @@ def solve(
                 point_norm=kernels.row_norm(state.point),
                 measured=watched.measured_at(state.point),
             )
+            if record is None:
+                _check_measured(keep, iterate)
             if callback is not None:
                 callback(iterate)
             # Rows that ended since the flags were last looked at are frozen; None: there are none.
@@ -268,10 +275,13 @@ def _advance(
 ) -> _Record:
     """The record after one more iterate."""
     norm, point = iterate.residual_norm, iterate.state.point
+    merit = norm
+    if keep not in ("best", "last"):
+        merit = iterate.measured.get(keep, torch.full_like(norm, torch.inf))
     if record is None:
         memories: tuple[Any, ...] = tuple(rule.start(iterate) for rule in rules)
         observations = tuple(monitor.start(iterate) for monitor in monitors)
-        best, best_norm = point, norm
+        best, best_norm, best_merit = point, norm, merit
     else:
         memories = record.memories
         observations = tuple(
@@ -279,10 +289,11 @@ def _advance(
             for monitor, memory in zip(monitors, record.observations, strict=True)
         )
         better = iterate.point_norm.isfinite() & norm.isfinite()
-        if keep == "best":
-            better = better & (norm < record.residual_norm)
+        if keep != "last":
+            better = better & (merit < record.merit)
         best = torch.where(expand_rows(better, point), point, record.z)
         best_norm = torch.where(better, norm, record.residual_norm)
+        best_merit = torch.where(better, merit, record.merit)
 
     status = torch.full_like(norm, RUNNING, dtype=torch.long)
     remembered = []
@@ -297,6 +308,7 @@ def _advance(
     return _Record(
         z=best,
         residual_norm=best_norm,
+        merit=best_merit,
         status=status,
         iterations=torch.full_like(status, iterate.iteration),
         evaluations=torch.full_like(status, calls),
@@ -307,12 +319,13 @@ def _advance(
 
 
 def _shown(iterate: Iterate, running: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Residuals and measurements, NaN for rows that have ended but not left."""
+    """Residuals and measured numbers, NaN for rows that have ended but not left."""
+    numbers = {name: value for name, value in iterate.measured.items() if value.dim() == 1}
     if running is None:
-        return iterate.residual_norm, iterate.measured
+        return iterate.residual_norm, numbers
     return (
         torch.where(running, iterate.residual_norm, torch.nan),
-        {name: torch.where(running, value, torch.nan) for name, value in iterate.measured.items()},
+        {name: torch.where(running, value, torch.nan) for name, value in numbers.items()},
     )
 
 
@@ -360,6 +373,15 @@ def _empty(z0: Tensor) -> Solution:
     return Solution(z0, norms, (), none, none, History(norms.reshape(0, 0), {}), (), {})
 
 
+def _check_measured(keep: str, iterate: Iterate) -> None:
+    numbers = sorted(name for name, value in iterate.measured.items() if value.dim() == 1)
+    if keep not in ("best", "last", *numbers):
+        raise ValueError(
+            'keep must be "best", "last" or one of the numbers that the operator measures, '
+            f"{numbers}; got {keep!r}"
+        )
+
+
 def _check_arguments(
     operator: Operator,
     z0: Tensor,
@@ -388,8 +410,8 @@ def _check_arguments(
         raise ValueError(f"z0 contains NaN or infinity in rows {bad}")
     if not (isinstance(max_iterations, int) and max_iterations >= 0):
         raise ValueError(f"max_iterations must be a whole number >= 0, got {max_iterations}")
-    if keep not in ("best", "last"):
-        raise ValueError(f'keep must be "best" or "last", got {keep!r}')
+    if not isinstance(keep, str):
+        raise TypeError(f'keep must be "best", "last" or a measured name, got {keep!r}')
     if check_every is not None and not (isinstance(check_every, int) and check_every >= 1):
         raise ValueError(f"check_every must be a whole number, at least 1, got {check_every}")
     for kind, things in ((StopRule, stop), (Monitor, monitors)):

@@ -35,9 +35,10 @@ def anderson_mix(
     point_differences: Sequence[Float[Tensor, "batch *shape"]],
     residual_differences: Sequence[Float[Tensor, "batch *shape"]],
     weights: Float[Tensor, "batch memory"],
-    mixing: float,
+    mixing: float | Tensor,
 ) -> Float[Tensor, "batch *shape"]:
-    """`z - mixing r - sum_i (dZ_i - mixing dR_i) weights_i`, in the dtype of `z`."""
+    """`z - mixing r - sum_i (dZ_i - mixing dR_i) weights_i`, in the dtype of `z`; a mixing
+    per row broadcasts against it."""
     shape = (-1,) + (1,) * (z.dim() - 1)
     wide = accumulation_dtype(z.dtype)
     following = z.to(wide) - mixing * residual.to(wide)

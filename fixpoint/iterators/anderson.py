@@ -6,10 +6,17 @@ safeguard after Zhang, O'Donoghue & Boyd, SIAM J. Optim. 2020):
 Every row keeps an anchor: the last accepted point a with its residual r_a. Differences are taken
 to the anchor and the extrapolation starts there. An accelerated point whose residual is not below
 the anchor's is refused, and the next point is the forward step a - beta r_a, which needs no new
-evaluation and is always accepted: a step costs one evaluation, whatever happens.
+evaluation and is always accepted: a step costs one evaluation, whatever happens. A forward step
+that raised the residual was too long for this operator (beta-cocoercive ones raise none below
+2 beta): the row's own beta shrinks.
 
 The normal equations are scaled to unit diagonal, so that `regularization` is a relative number;
 one row of the Gram matrix is new in each step, the rest is carried along.
+
+Where an evaluation of T yields more than T z, gamma may minimize that instead: the deviation
+p = Q(D(z)) - x of a decoded picture, say, with T z = E(x + p) - E(x). The steps still go along r,
+the weights come from the data: a nonlinear AB-GMRES (Hayami, Yin & Ito, SIAM J. Matrix Anal. Appl.
+2010), with the encoder for B. Then it is ||p|| that an accelerated point must lower.
 """
 
 from __future__ import annotations
@@ -24,22 +31,26 @@ from torch import Tensor
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
 from fixpoint.operator import Operator
-from fixpoint.rows import where_rows
+from fixpoint.rows import expand_rows, where_rows
 
 
 @dataclass(frozen=True)
 class AndersonState(State):
     anchor: Float[Tensor, "batch *shape"]  # last accepted point
     anchor_residual: Float[Tensor, "batch *shape"]  # T at the anchor
-    anchor_norm: Float[Tensor, " batch"]  # its norm
+    anchor_merit: Tensor | None  # what is minimized there, where that is not T
+    anchor_norm: Float[Tensor, " batch"]  # the norm of what is minimized there
+    mixing: Float[Tensor, " batch"]  # beta of the row
     trusted: Bool[Tensor, " batch"]  # the last point was accepted: extrapolate next
     point_differences: tuple[Tensor, ...]  # dZ, newest first
     residual_differences: tuple[Tensor, ...]  # dR, newest first
+    merit_differences: tuple[Tensor, ...]  # of what is minimized, where that is not T
     gram: Float[Tensor, "batch memory memory"]  # dR^T dR
     right_hand_side: Float[Tensor, "batch memory"]  # dR^T r at the anchor
     rejected_residual: Int[Tensor, " batch"]  # points refused: residual not lowered
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
     rejected_weights: Int[Tensor, " batch"]  # extrapolations not tried: weights too large
+    shortened: Int[Tensor, " batch"]  # forward steps too long: the mixing shrank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +63,20 @@ class Anderson(Iterator[AndersonState]):
         regularization: added to the unit diagonal of the scaled normal equations; raised to the
             rounding level of the dtype that the Gram matrix is accumulated in, where it is below.
         safeguard: refuse accelerated points that do not lower the residual.
+        shrink: factor on a row's mixing after a forward step that raised the residual, in (0, 1];
+            1 keeps it.
         largest_weight: extrapolations with a weight above it are not tried.
+        minimize: "residual" for T z, or the name of a tensor that `Operator.evaluate` measures, as
+            "deviation" of a `DecoderInversion`: what the weights minimize.
     """
 
     memory: int = 5
     mixing: float = 1.0
     regularization: float = 0.0
     safeguard: bool = True
+    shrink: float = 0.5
     largest_weight: float = 1e4
+    minimize: str = "residual"
 
     def __post_init__(self) -> None:
         if not (isinstance(self.memory, int) and self.memory >= 1):
@@ -68,12 +85,14 @@ class Anderson(Iterator[AndersonState]):
             raise ValueError(f"mixing must be above 0, got {self.mixing}")
         if not 0 <= self.regularization < 1:
             raise ValueError(f"regularization must lie in [0, 1), got {self.regularization}")
+        if not 0 < self.shrink <= 1:
+            raise ValueError(f"shrink must lie in (0, 1], got {self.shrink}")
         if not self.largest_weight > 0:
             raise ValueError(f"largest_weight must be above 0, got {self.largest_weight}")
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> AndersonState:
-        residual = operator(z)
-        norm = kernels.row_norm(residual)
+        residual, merit = self._evaluate(operator, z)
+        norm = kernels.row_norm(residual if merit is None else merit)
         none = torch.zeros_like(norm, dtype=torch.long)
         return AndersonState(
             z=z,
@@ -81,65 +100,89 @@ class Anderson(Iterator[AndersonState]):
             residual=residual,
             anchor=z,
             anchor_residual=residual,
+            anchor_merit=merit,
             anchor_norm=norm,
+            mixing=torch.full_like(norm, self.mixing),
             trusted=torch.ones_like(norm, dtype=torch.bool),
             point_differences=(),
             residual_differences=(),
+            merit_differences=(),
             gram=norm.new_zeros(len(norm), 0, 0),
             right_hand_side=norm.new_zeros(len(norm), 0),
             rejected_residual=none,
             rejected_nonfinite=none,
             rejected_weights=none,
+            shortened=none,
         )
 
     def step(self, operator: Operator, state: AndersonState) -> AndersonState:
         weights, tried = self._weights(state)
         accelerated = state.trusted & tried & (weights != 0).any(1)
+        mixing = expand_rows(state.mixing, state.z)
         mixed = kernels.anderson_mix(
             state.anchor,
             state.anchor_residual,
             state.point_differences,
             state.residual_differences,
             weights,
-            self.mixing,
+            mixing,
         )
-        forward = kernels.forward_step(state.anchor, state.anchor_residual, self.mixing)
+        forward = kernels.forward_step(
+            state.anchor, state.anchor_residual, mixing.to(state.z.dtype)
+        )
         point = where_rows(accelerated, mixed, forward)
-        residual = operator(point)
+        residual, merit = self._evaluate(operator, point)
         norm = kernels.row_norm(residual)
-
         finite = norm.isfinite()
+        if merit is not None:
+            norm = kernels.row_norm(merit)
+            finite = finite & norm.isfinite()
         lowered = norm < state.anchor_norm
         accepted = finite & (lowered | ~accelerated) if self.safeguard else finite
+        shortened = ~accelerated & ~(norm <= state.anchor_norm)
+
         # In the accumulation dtype: differences of 16-bit numbers can overflow.
         wide = kernels.accumulation_dtype(point.dtype)
         dz = point.to(wide) - state.anchor.to(wide)
         dr = residual.to(wide) - state.anchor_residual.to(wide)
         usable = (kernels.row_dot(dr, dr) + kernels.row_dot(dz, dz)).isfinite()
-        dz = where_rows(usable, dz, torch.zeros_like(dz))
-        dr = where_rows(usable, dr, torch.zeros_like(dr))
+        if merit is not None and state.anchor_merit is not None:
+            dp = merit - state.anchor_merit
+            usable = usable & kernels.row_dot(dp, dp).isfinite()
+            dp = _kept(usable, dp)
+        dz, dr = _kept(usable, dz), _kept(usable, dr)
         anchor = where_rows(accepted, point, state.anchor)
         anchor_residual = where_rows(accepted, residual, state.anchor_residual)
+        anchor_merit = where_rows(accepted, merit, state.anchor_merit)
 
         # More differences than dimensions are dependent, and their weights are rounding.
         memory = min(self.memory, math.prod(point.shape[1:]))
         residual_differences = (dr, *state.residual_differences)[:memory]
-        row, right_hand_side = kernels.gram_row(residual_differences, dr, anchor_residual)
+        if anchor_merit is None:
+            merit_differences = state.merit_differences
+            row, right_hand_side = kernels.gram_row(residual_differences, dr, anchor_residual)
+        else:
+            merit_differences = (dp, *state.merit_differences)[:memory]
+            row, right_hand_side = kernels.gram_row(merit_differences, dp, anchor_merit)
         return AndersonState(
             z=point,
             point=point,
             residual=residual,
             anchor=anchor,
             anchor_residual=anchor_residual,
+            anchor_merit=anchor_merit,
             anchor_norm=torch.where(accepted, norm, state.anchor_norm),
+            mixing=torch.where(shortened, self.shrink * state.mixing, state.mixing),
             trusted=accepted,
             point_differences=(dz, *state.point_differences)[:memory],
             residual_differences=residual_differences,
+            merit_differences=merit_differences,
             gram=_bordered(row, state.gram),
             right_hand_side=right_hand_side,
             rejected_residual=state.rejected_residual + (finite & ~accepted),
             rejected_nonfinite=state.rejected_nonfinite + ~finite,
             rejected_weights=state.rejected_weights + (state.trusted & ~tried),
+            shortened=state.shortened + shortened,
         )
 
     def statistics(self, state: AndersonState) -> dict[str, Tensor]:
@@ -147,7 +190,20 @@ class Anderson(Iterator[AndersonState]):
             "rejected_residual": state.rejected_residual,
             "rejected_nonfinite": state.rejected_nonfinite,
             "rejected_weights": state.rejected_weights,
+            "shortened": state.shortened,
         }
+
+    def _evaluate(self, operator: Operator, point: Tensor) -> tuple[Tensor, Tensor | None]:
+        """T at `point`, and what is minimized there, where that is something else."""
+        if self.minimize == "residual":
+            return operator(point), None
+        residual, measured = operator.evaluate(point)
+        if self.minimize not in measured:
+            raise ValueError(
+                f"Anderson minimizes {self.minimize!r}, but the operator measures "
+                f"{sorted(measured) or 'nothing'}; report it from Operator.evaluate"
+            )
+        return residual, measured[self.minimize]
 
     def _weights(
         self, state: AndersonState
@@ -167,6 +223,11 @@ class Anderson(Iterator[AndersonState]):
         weights = solution * inverse
         usable = weights.isfinite().all(1) & (weights.abs().amax(1) <= self.largest_weight)
         return weights, usable
+
+
+def _kept(usable: Bool[Tensor, " batch"], difference: Tensor) -> Tensor:
+    """`difference`, zero in rows where it is not usable."""
+    return where_rows(usable, difference, torch.zeros_like(difference))
 
 
 def _bordered(

@@ -427,7 +427,7 @@ def test_monitors_do_not_steer():
         ({"rtol": -1.0}, ValueError, "rtol"),
         ({"max_iterations": -1}, ValueError, "-1"),
         ({"max_iterations": 2.5}, ValueError, "2.5"),
-        ({"keep": "first"}, ValueError, "first"),
+        ({"keep": None}, TypeError, "None"),
         ({"check_every": 0}, ValueError, "check_every"),
         ({"stop": (Stagnation,)}, TypeError, "StopRule"),
         ({"monitors": (Stagnation(),)}, TypeError, "Monitor"),
@@ -441,6 +441,39 @@ def test_bad_arguments_are_refused_before_anything_is_evaluated(change, error, w
     } | change
     with pytest.raises(error, match=words):
         solve(**arguments)
+
+
+def test_only_what_is_measured_can_be_kept():
+    with pytest.raises(ValueError, match=r"keep must be .*'misfit'.*got 'first'"):
+        solve(Measuring(), torch.ones(1, 1), ForwardStep(), keep="first")
+    with pytest.raises(ValueError, match="picture"):  # no number
+        solve(Measuring(), torch.ones(1, 1), ForwardStep(), keep="picture")
+
+
+def test_the_point_of_the_least_measured_number_can_be_kept():
+    # z goes 1, 0.5, 0.25, ...: the misfit |z - 0.3| is least at 0.25, the residual at the end.
+    options = {"rtol": 0.0, "atol": 0.0, "max_iterations": 6}
+    kept = solve(
+        Measuring(), torch.ones(2, 1), ForwardStep(step_size=0.5), keep="misfit", **options
+    )
+    assert kept.z.tolist() == [[0.25], [0.25]]
+    assert kept.residual_norm.tolist() == [0.25, 0.25]
+    assert set(kept.history.measured) == {"misfit"}  # numbers only
+    best = solve(Measuring(), torch.ones(2, 1), ForwardStep(step_size=0.5), **options)
+    assert best.z.tolist() == [[0.5**6]] * 2
+
+
+class Measuring(Operator):
+    """T z = z, which also measures |z - 0.3| and a picture."""
+
+    def __call__(self, z):
+        return z
+
+    def evaluate(self, z):
+        return z, {"misfit": (z[:, 0] - 0.3).abs(), "picture": z.expand(-1, 4)}
+
+    def select(self, rows):
+        return self
 
 
 def test_unknown_options_are_refused():
