@@ -11,7 +11,17 @@ from fixpoint.adapters.inversion import (
     invert_by_paper,
     nmse_db,
 )
-from fixpoint.adapters.observations import Clip, EightBit, Identity, Jpeg, Observation, PerRow
+from fixpoint.adapters.observations import (
+    Clip,
+    EightBit,
+    Identity,
+    Jpeg,
+    Masked,
+    Observation,
+    PerRow,
+    RoundingCells,
+    WhiteNoise,
+)
 from fixpoint.adapters.pictures import as_pictures, to_pil
 
 __all__ = [
@@ -22,8 +32,11 @@ __all__ = [
     "Identity",
     "Inversion",
     "Jpeg",
+    "Masked",
     "Observation",
     "PerRow",
+    "RoundingCells",
+    "WhiteNoise",
     "as_pictures",
     "invert",
     "invert_by_encoder",

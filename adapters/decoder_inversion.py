@@ -24,8 +24,9 @@ from fixpoint.rows import select_rows
 class DecoderInversion(Operator):
     """The operator whose zero is the latent behind a picture. Any pair of callables will do.
 
-    `operator.start` is E(x), the point to start from. Every evaluation also measures "misfit":
-    the root mean square of D(z) - x per value, D(z) taken through Q before its rounding.
+    `operator.start` is E(x), the point to start from. Every evaluation also measures "misfit", the
+    root mean square of D(z) - x per value, D(z) taken through Q before its rounding;
+    "deviation", the picture Q(D(z)) - x; and "deviation_level", its root mean square.
 
     Args:
         encode: E, from pictures (batch, *picture) to latents (batch, *latent).
@@ -71,17 +72,22 @@ class DecoderInversion(Operator):
     @torch.no_grad()
     def evaluate(
         self, z: Float[Tensor, "batch *latent"]
-    ) -> tuple[Float[Tensor, "batch *latent"], dict[str, Float[Tensor, " batch"]]]:
+    ) -> tuple[Float[Tensor, "batch *latent"], dict[str, Tensor]]:
         decoded = self.decode(z)
         if decoded.shape != self.image.shape:
             raise ValueError(
                 f"D(z) has shape {tuple(decoded.shape)} but the picture {tuple(self.image.shape)}: "
                 "the autoencoder does not give back the sides of this picture"
             )
-        seen, before_rounding = self.observation.observe(decoded)
+        seen, before_rounding = self.observation.observe(decoded, self.image)
         residual = self.encode(seen).to(z.dtype) - self.start.to(z.dtype)
-        misfit = kernels.row_norm(before_rounding - self.image)
-        return residual, {"misfit": misfit / math.sqrt(self.image[0].numel())}
+        deviation = seen - self.image
+        values = math.sqrt(self.image[0].numel())
+        return residual, {
+            "misfit": kernels.row_norm(before_rounding - self.image) / values,
+            "deviation": deviation,
+            "deviation_level": kernels.row_norm(deviation) / values,
+        }
 
     def select(self, rows: Tensor) -> DecoderInversion:
         selected = copy.copy(self)

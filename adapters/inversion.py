@@ -14,11 +14,17 @@ from torch import Tensor
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.decoder_inversion import DecoderInversion
-from fixpoint.adapters.observations import Identity, Observation
+from fixpoint.adapters.observations import (
+    EightBit,
+    Identity,
+    Observation,
+    PerRow,
+    RoundingCells,
+)
 from fixpoint.adapters.pictures import Pictures, as_pictures, check_sides, to_pil
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
-from fixpoint.iterators import Adam, Anderson
+from fixpoint.iterators import Adam, Anderson, ForwardStep
 from fixpoint.solve import Solution, solve
 from fixpoint.status import Status
 from fixpoint.stop import Divergence, NoiseFloor, Stagnation, StopRule
@@ -84,7 +90,7 @@ def invert(
     observation: Observation | Callable[[Tensor], Tensor] | None = None,
     iterator: Iterator[Any] | None = None,
     max_iterations: int = 50,
-    rtol: float = 1e-5,
+    rtol: float = 1e-6,
     stop: Sequence[StopRule] | None = None,
     value_range: tuple[float, float] | None = None,
     callback: Callable[[Iterate], object] | None = None,
@@ -118,17 +124,20 @@ def invert(
         autoencoder.encode,
         autoencoder.decode,
         values,
-        pictures.observation if observation is None else observation,
+        default_observation(pictures.observation, autoencoder.dtype)
+        if observation is None
+        else observation,
     )
     if stop is None:
-        stop = default_stop(operator.observation, pictures)
+        stop = default_stop(operator.observation, pictures, autoencoder.dtype)
     solution = solve(
         operator,
         operator.start,
-        iterator if iterator is not None else default_iterator(),
+        default_iterator(operator.observation, autoencoder.dtype) if iterator is None else iterator,
         rtol=rtol,
         max_iterations=max_iterations,
         stop=stop,
+        keep="deviation_level",
         callback=callback,
         progress=progress,
     )
@@ -178,19 +187,48 @@ def invert_by_paper(
     )
 
 
-def default_iterator() -> Iterator[Any]:
-    """The method of `invert`: unit forward steps, accelerated over five differences."""
-    return Anderson(memory=5, mixing=1.0)
+def default_observation(observation: Observation, dtype: torch.dtype) -> Observation:
+    """What `invert` puts into the operator for what the pictures show.
+
+    Rounding is repeated as it is by models in 16 bits, whose own noise fills the cells; in 32 bits
+    its cells are more accurate.
+    """
+    if isinstance(observation, PerRow):
+        return PerRow([default_observation(each, dtype) for each in observation.observations])
+    sixteen = dtype in (torch.float16, torch.bfloat16)
+    return RoundingCells() if type(observation) is EightBit and not sixteen else observation
 
 
-def default_stop(observation: Observation, pictures: Pictures) -> tuple[StopRule, ...]:
-    """Stagnation and divergence always; the noise floor where `observation` leaves out rounding
-    that the pictures show."""
-    rules: tuple[StopRule, ...] = (Divergence(factor=10), Stagnation(window=5, improvement=0.05))
+def default_iterator(observation: Observation, dtype: torch.dtype = torch.float32) -> Iterator[Any]:
+    """The method of `invert`: Anderson with weights from the picture.
+
+    A longer memory fits the noise of bfloat16, and a longer step carries it off. Where whole
+    regions go unseen every acceleration fits them to what is seen; forward steps leave them alone.
+    """
+    if observation.hides:
+        return ForwardStep()
+    if dtype == torch.bfloat16:
+        return Anderson(memory=5, mixing=1.0, minimize="deviation")
+    return Anderson(memory=10, mixing=1.3, minimize="deviation")
+
+
+def default_stop(
+    observation: Observation, pictures: Pictures, dtype: torch.dtype = torch.float32
+) -> tuple[StopRule, ...]:
+    """Divergence and stagnation of the residual always; the noise floor where `observation` leaves
+    out rounding that the pictures show, or leaves some of it by design."""
     batch = len(pictures.values)
+    rules: list[StopRule] = []
     shown = pictures.observation.noise_levels(batch)
     left_out = (shown.square() - observation.noise_levels(batch).square()).clamp(min=0).sqrt()
-    return (NoiseFloor(level=left_out), *rules) if bool((left_out > 0).any()) else rules
+    if bool((left_out > 0).any()):
+        rules.append(NoiseFloor(level=left_out))
+    left = observation.deviation_levels(batch)
+    if bool((left > 0).any()):
+        rules.append(NoiseFloor(level=0.9 * left, quantity="deviation_level"))
+    if dtype == torch.bfloat16:
+        return (*rules, Divergence(factor=10), Stagnation(window=3, improvement=0.1))
+    return (*rules, Divergence(factor=10), Stagnation(window=8, improvement=0.05))
 
 
 def invert_by_encoder(

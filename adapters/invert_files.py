@@ -17,6 +17,7 @@ from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.gradient_inversion import invert_by_gradient
 from fixpoint.adapters.inversion import (
     Inversion,
+    default_observation,
     invert,
     invert_by_encoder,
     invert_by_paper,
@@ -150,7 +151,7 @@ def _invert(
         return invert_by_encoder(autoencoder, image)
     if options.method == "gradient":
         return invert_by_gradient(autoencoder, image, steps=options.iterations or 100, progress=bar)
-    observation = _observation(options.observation, image, path)
+    observation = _observation(options.observation, image, path, autoencoder.dtype)
     if options.method == "paper-adam":
         steps = options.iterations or 100
         return invert_by_paper(
@@ -173,14 +174,18 @@ def _invert(
     )
 
 
-def _observation(name: str, image: Any, path: Path) -> Observation | None:
+def _observation(
+    name: str, image: Any, path: Path, dtype: torch.dtype = torch.float32
+) -> Observation | None:
     if name == "jpeg":
         if getattr(image, "format", None) != "JPEG":
             raise ValueError(f"--observation jpeg: {path} is not a JPEG file")
         if turned(image):
             raise ValueError(f"--observation jpeg: {path} is turned by its EXIF orientation")
         return Jpeg.of(image)
-    return {"auto": None, "none": Identity(), "clip": Clip(), "8bit": EightBit()}[name]
+    if name == "8bit":
+        return default_observation(EightBit(), dtype)
+    return {"auto": None, "none": Identity(), "clip": Clip()}[name]
 
 
 def _write(

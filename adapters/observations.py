@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.rows import expand_rows
 
 EIGHT_BIT_NOISE = (2 / 255) / math.sqrt(12)
 """Root mean square of rounding to 8 bits on [-1, 1]: uniform over one level."""
@@ -26,6 +29,10 @@ class Observation(ABC):
 
     noise_level: float = 0.0
     """Root mean square, per value, of the noise it adds; infinite where that is not known."""
+    deviation_level: float = 0.0
+    """Root mean square of what `observe` leaves between D(z) and x at the true latent."""
+    hides: bool = False
+    """Whether whole regions of the latent go unseen, and should stay where they started."""
 
     @abstractmethod
     def __call__(
@@ -34,15 +41,24 @@ class Observation(ABC):
         """The observed pictures."""
 
     def observe(
-        self, pictures: Float[Tensor, "batch 3 height width"]
+        self,
+        pictures: Float[Tensor, "batch 3 height width"],
+        image: Float[Tensor, "batch 3 height width"],
     ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]]:
-        """The observed pictures, and the same before rounding: what a misfit is measured with."""
+        """What E is given for the decoded `pictures`, where `image` is x: by default Q(D(z)).
+
+        Returns it twice: as it is, and before rounding, which is what a misfit is measured with.
+        """
         seen = self(pictures)
         return seen, seen
 
     def noise_levels(self, batch: int) -> Float[Tensor, " batch"]:
         """`noise_level` of every row."""
         return torch.full((batch,), self.noise_level)
+
+    def deviation_levels(self, batch: int) -> Float[Tensor, " batch"]:
+        """`deviation_level` of every row."""
+        return torch.full((batch,), self.deviation_level)
 
     def select(self, rows: Tensor) -> Observation:
         """The observation of the rows with these indices."""
@@ -74,8 +90,85 @@ class EightBit(Observation):
     def __call__(self, pictures: Tensor) -> Tensor:
         return from_levels(to_levels(pictures))
 
-    def observe(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         return self(pictures), pictures.clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class RoundingCells(EightBit):
+    """8 bits, where x tells no more than the cell that each value was rounded from.
+
+    E is given x + (I - P) D(z), with P the projection onto the box of pictures that lie within
+    `tolerance` of half a level of x, without bound where x is clipped: values inside their cell do
+    not count. Unlike rounding, it is continuous, and repeats no rounding of its own. Far from
+    x the cells are narrower, by the square of the noise of rounding over the misfit, so that the
+    first steps see all of D(z) - x.
+
+    Args:
+        tolerance: in (0, 1]. At 1 the true latent is an exact zero, and so is everything that
+            rounds to x. Below, zeros lie deeper in the cells: what is left of the noise of
+            rounding is its (1 - tolerance)^(3/2).
+    """
+
+    tolerance: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance <= 1:
+            raise ValueError(f"tolerance must lie in (0, 1], got {self.tolerance}")
+
+    @property
+    def deviation_level(self) -> float:  # type: ignore[override]
+        # E[(|u| - t)_+^2] of u uniform in [-1, 1] is (1 - t)^3 / 3.
+        return self.noise_level * (1 - self.tolerance) ** 1.5
+
+    def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        clipped = pictures.clamp(-1, 1)
+        deviation = clipped - image
+        misfit = kernels.row_dot(deviation, deviation) / image[0].numel()
+        near = (self.noise_level**2 / misfit).clamp(max=1)
+        half = expand_rows(self.tolerance * near / 255, image).to(image.dtype)
+        lower = torch.where(image <= -1, -torch.inf, image - half)
+        upper = torch.where(image >= 1, torch.inf, image + half)
+        return image + (pictures - pictures.clamp(lower, upper)), clipped
+
+
+@dataclass(frozen=True)
+class WhiteNoise(Observation):
+    """Clipped, with white noise of a known level on top.
+
+    The noise cannot be repeated, so what is made to vanish is the part of D(z) - x beyond it: E is
+    given x + (1 - s^2 n^2 / m^2)_+ (D(z) - x), with n the noise and m the misfit, both as root mean
+    squares over the values that are not clipped. Zeros are the latents that fit x as well as the
+    true one does (Morozov's discrepancy principle, inside the operator), and the iteration comes
+    to rest there instead of fitting noise.
+
+    Args:
+        level: n, the root mean square of the noise per value on [-1, 1], above 0.
+        share: s, in (0, 1]: a latent fitted to x explains a little of the noise, too.
+    """
+
+    level: float = 0.0
+    share: float = 0.98
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < math.inf:
+            raise ValueError(f"the level of the noise must be above 0, got {self.level}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must lie in (0, 1], got {self.share}")
+
+    @property
+    def noise_level(self) -> float:  # type: ignore[override]
+        return self.level
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return pictures.clamp(-1, 1)
+
+    def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        clipped = pictures.clamp(-1, 1)
+        deviation = clipped - image
+        noise = (self.share * self.level) ** 2 * (image.abs() < 1).flatten(1).sum(1)
+        beyond = (1 - noise / kernels.row_dot(deviation, deviation)).clamp(min=0)
+        return image + expand_rows(beyond, image).to(image.dtype) * deviation, clipped
 
 
 @dataclass(frozen=True)
@@ -140,27 +233,87 @@ class Jpeg(Observation):
         return from_levels(seen.to(pictures.device, pictures.dtype))
 
 
+class Masked(Observation):
+    """Another observation of the pixels that are known; of the others, x holds any filling.
+
+    A crop is inverted on the canvas that it was cut from, with the rest filled in (by repeating its
+    border, say): what lies outside never pulls at the latent.
+
+    Args:
+        known: (height, width), True where x is known.
+        observation: of the known pixels; by default, cells of rounding to 8 bits.
+
+    Raises:
+        TypeError, ValueError: `known` is no mask of that shape, or knows nothing.
+    """
+
+    hides = True
+
+    def __init__(
+        self,
+        known: Bool[Tensor, "height width"],
+        observation: Observation | Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if not isinstance(known, Tensor) or known.dtype != torch.bool or known.dim() != 2:
+            raise TypeError("known must be a boolean tensor of shape (height, width)")
+        if not bool(known.any()):
+            raise ValueError("known marks no pixel as known")
+        self.known = known
+        self.observation = RoundingCells() if observation is None else as_observation(observation)
+        share = math.sqrt(float(known.float().mean()))
+        self.noise_level = self.observation.noise_level * share
+        self.deviation_level = self.observation.deviation_level * share
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return torch.where(self._known(pictures), self.observation(pictures), 0)
+
+    def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        known = self._known(image)
+        # The filling stands in for both, so that an observation of whole pictures sees no edge.
+        seen, before = self.observation.observe(torch.where(known, pictures, image), image)
+        return torch.where(known, seen, image), torch.where(known, before, image)
+
+    def _known(self, pictures: Tensor) -> Tensor:
+        if pictures.shape[-2:] != self.known.shape:
+            raise ValueError(
+                f"the mask has {tuple(self.known.shape)} pixels, the pictures "
+                f"{tuple(pictures.shape[-2:])}"
+            )
+        return self.known.to(pictures.device)
+
+    def __repr__(self) -> str:
+        return f"Masked({int(self.known.sum())} of {self.known.numel()}, {self.observation!r})"
+
+
 class PerRow(Observation):
     """An observation of its own for every row: `PerRow((EightBit(), Jpeg(quality=90)))`."""
 
     def __init__(self, observations: Sequence[Observation | Callable[[Tensor], Tensor]]) -> None:
         self.observations = tuple(as_observation(observation) for observation in observations)
+        self.hides = any(observation.hides for observation in self.observations)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        return self.observe(pictures)[0]
+        rows = zip(self._of(pictures), pictures.split(1), strict=True)
+        return torch.cat([observation(row) for observation, row in rows])
 
-    def observe(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        if len(pictures) != len(self.observations):
-            raise ValueError(f"{len(self.observations)} observations for {len(pictures)} pictures")
-        rows = zip(self.observations, pictures.split(1), strict=True)
-        seen, before = zip(*(observation.observe(row) for observation, row in rows), strict=True)
+    def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        rows = zip(self._of(pictures), pictures.split(1), image.split(1), strict=True)
+        seen, before = zip(*(each.observe(row, x) for each, row, x in rows), strict=True)
         return torch.cat(seen), torch.cat(before)
 
     def noise_levels(self, batch: int) -> Tensor:
         return torch.cat([observation.noise_levels(1) for observation in self.observations])
 
+    def deviation_levels(self, batch: int) -> Tensor:
+        return torch.cat([observation.deviation_levels(1) for observation in self.observations])
+
     def select(self, rows: Tensor) -> PerRow:
         return PerRow([self.observations[row] for row in rows.tolist()])
+
+    def _of(self, pictures: Tensor) -> tuple[Observation, ...]:
+        if len(pictures) != len(self.observations):
+            raise ValueError(f"{len(self.observations)} observations for {len(pictures)} pictures")
+        return self.observations
 
     def __repr__(self) -> str:
         return f"PerRow({list(self.observations)})"
