@@ -6,6 +6,7 @@ from fixpoint.adapters.files import read_latent, write_latent
 from fixpoint.adapters.gradient_inversion import invert_by_gradient
 from fixpoint.adapters.inversion import (
     Inversion,
+    default_observation,
     invert,
     invert_by_encoder,
     invert_by_paper,
@@ -38,6 +39,7 @@ __all__ = [
     "RoundingCells",
     "WhiteNoise",
     "as_pictures",
+    "default_observation",
     "invert",
     "invert_by_encoder",
     "invert_by_gradient",

@@ -215,20 +215,23 @@ def default_iterator(observation: Observation, dtype: torch.dtype = torch.float3
 def default_stop(
     observation: Observation, pictures: Pictures, dtype: torch.dtype = torch.float32
 ) -> tuple[StopRule, ...]:
-    """Divergence and stagnation of the residual always; the noise floor where `observation` leaves
-    out rounding that the pictures show, or leaves some of it by design."""
+    """Divergence and stagnation always, of the residual and, but for bfloat16, of the deviation;
+    the noise floor where `observation` leaves out rounding that the pictures show, or some of it
+    by design."""
     batch = len(pictures.values)
     rules: list[StopRule] = []
-    shown = pictures.observation.noise_levels(batch)
+    shown = pictures.observation.noise_levels(batch) * observation.known_shares(batch).sqrt()
     left_out = (shown.square() - observation.noise_levels(batch).square()).clamp(min=0).sqrt()
     if bool((left_out > 0).any()):
         rules.append(NoiseFloor(level=left_out))
     left = observation.deviation_levels(batch)
     if bool((left > 0).any()):
         rules.append(NoiseFloor(level=0.9 * left, quantity="deviation_level"))
+    rules.append(Divergence(factor=10))
     if dtype == torch.bfloat16:
-        return (*rules, Divergence(factor=10), Stagnation(window=3, improvement=0.1))
-    return (*rules, Divergence(factor=10), Stagnation(window=8, improvement=0.05))
+        return (*rules, Stagnation(window=3, improvement=0.1))
+    slow = Stagnation(window=6, improvement=0.005, quantity="deviation_level")
+    return (*rules, Stagnation(window=8, improvement=0.05), slow)
 
 
 def invert_by_encoder(

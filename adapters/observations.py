@@ -33,6 +33,8 @@ class Observation(ABC):
     """Root mean square of what `observe` leaves between D(z) and x at the true latent."""
     hides: bool = False
     """Whether whole regions of the latent go unseen, and should stay where they started."""
+    pixelwise: bool = False
+    """Whether it acts on every value alone, so that some pixels can be observed without others."""
 
     @abstractmethod
     def __call__(
@@ -60,6 +62,10 @@ class Observation(ABC):
         """`deviation_level` of every row."""
         return torch.full((batch,), self.deviation_level)
 
+    def known_shares(self, batch: int) -> Float[Tensor, " batch"]:
+        """The share of the values that it looks at, of every row."""
+        return torch.ones(batch)
+
     def select(self, rows: Tensor) -> Observation:
         """The observation of the rows with these indices."""
         return self
@@ -69,6 +75,8 @@ class Observation(ABC):
 class Identity(Observation):
     """The decoder's output as it is: the paper's operator."""
 
+    pixelwise = True
+
     def __call__(self, pictures: Tensor) -> Tensor:
         return pictures
 
@@ -76,6 +84,8 @@ class Identity(Observation):
 @dataclass(frozen=True)
 class Clip(Observation):
     """Values clipped to [-1, 1]."""
+
+    pixelwise = True
 
     def __call__(self, pictures: Tensor) -> Tensor:
         return pictures.clamp(-1, 1)
@@ -85,6 +95,7 @@ class Clip(Observation):
 class EightBit(Observation):
     """Clipped and rounded to 8 bits, as pipelines do before they save a picture."""
 
+    pixelwise = True
     noise_level = EIGHT_BIT_NOISE
 
     def __call__(self, pictures: Tensor) -> Tensor:
@@ -147,6 +158,8 @@ class WhiteNoise(Observation):
         share: s, in (0, 1]: a latent fitted to x explains a little of the noise, too.
     """
 
+    pixelwise = True
+
     level: float = 0.0
     share: float = 0.98
 
@@ -166,8 +179,10 @@ class WhiteNoise(Observation):
     def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         clipped = pictures.clamp(-1, 1)
         deviation = clipped - image
-        noise = (self.share * self.level) ** 2 * (image.abs() < 1).flatten(1).sum(1)
-        beyond = (1 - noise / kernels.row_dot(deviation, deviation)).clamp(min=0)
+        free = image.abs() < 1
+        squared = kernels.row_dot(deviation * free, deviation)
+        noise = (self.share * self.level) ** 2 * free.flatten(1).sum(1)
+        beyond = torch.where(squared > noise, 1 - noise / squared, (noise == 0).to(squared))
         return image + expand_rows(beyond, image).to(image.dtype) * deviation, clipped
 
 
@@ -260,18 +275,36 @@ class Masked(Observation):
             raise ValueError("known marks no pixel as known")
         self.known = known
         self.observation = RoundingCells() if observation is None else as_observation(observation)
-        share = math.sqrt(float(known.float().mean()))
-        self.noise_level = self.observation.noise_level * share
-        self.deviation_level = self.observation.deviation_level * share
+        self.noise_level = self.observation.noise_level * self._share() ** 0.5
+        self.deviation_level = self.observation.deviation_level * self._share() ** 0.5
 
     def __call__(self, pictures: Tensor) -> Tensor:
         return torch.where(self._known(pictures), self.observation(pictures), 0)
 
     def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         known = self._known(image)
+        if self.observation.pixelwise:
+            of_known = self.observation.observe(pictures[..., known], image[..., known])
+            seen, before = (_put(values, known, image) for values in of_known)
+            return seen, before
         # The filling stands in for both, so that an observation of whole pictures sees no edge.
         seen, before = self.observation.observe(torch.where(known, pictures, image), image)
         return torch.where(known, seen, image), torch.where(known, before, image)
+
+    def noise_levels(self, batch: int) -> Tensor:
+        return self.observation.noise_levels(batch) * self._share() ** 0.5
+
+    def deviation_levels(self, batch: int) -> Tensor:
+        return self.observation.deviation_levels(batch) * self._share() ** 0.5
+
+    def known_shares(self, batch: int) -> Tensor:
+        return self.observation.known_shares(batch) * self._share()
+
+    def select(self, rows: Tensor) -> Masked:
+        return Masked(self.known, self.observation.select(rows))
+
+    def _share(self) -> float:
+        return float(self.known.double().mean())
 
     def _known(self, pictures: Tensor) -> Tensor:
         if pictures.shape[-2:] != self.known.shape:
@@ -291,6 +324,7 @@ class PerRow(Observation):
     def __init__(self, observations: Sequence[Observation | Callable[[Tensor], Tensor]]) -> None:
         self.observations = tuple(as_observation(observation) for observation in observations)
         self.hides = any(observation.hides for observation in self.observations)
+        self.pixelwise = all(observation.pixelwise for observation in self.observations)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         rows = zip(self._of(pictures), pictures.split(1), strict=True)
@@ -306,6 +340,9 @@ class PerRow(Observation):
 
     def deviation_levels(self, batch: int) -> Tensor:
         return torch.cat([observation.deviation_levels(1) for observation in self.observations])
+
+    def known_shares(self, batch: int) -> Tensor:
+        return torch.cat([observation.known_shares(1) for observation in self.observations])
 
     def select(self, rows: Tensor) -> PerRow:
         return PerRow([self.observations[row] for row in rows.tolist()])
@@ -332,6 +369,13 @@ class Function(Observation):
 
     def __repr__(self) -> str:
         return f"Function({self.function!r})"
+
+
+def _put(values: Tensor, known: Tensor, image: Tensor) -> Tensor:
+    """`image` with other values where it is known."""
+    filled = image.to(values.dtype, copy=True)
+    filled[..., known] = values
+    return filled
 
 
 def as_observation(

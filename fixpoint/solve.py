@@ -278,6 +278,7 @@ def _advance(
     merit = norm
     if keep not in ("best", "last"):
         merit = iterate.measured.get(keep, torch.full_like(norm, torch.inf))
+        merit = torch.where(merit.isnan(), torch.inf, merit)
     if record is None:
         memories: tuple[Any, ...] = tuple(rule.start(iterate) for rule in rules)
         observations = tuple(monitor.start(iterate) for monitor in monitors)

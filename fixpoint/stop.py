@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint.iterate import Iterate
@@ -95,10 +95,13 @@ class Stagnation(StopRule):
     Args:
         window: iterations without improvement that end a row, at least 1.
         improvement: in [0, 1); 0.01 asks for one per cent.
+        quantity: what must fall: "residual", or the name of a number that `Operator.evaluate`
+            measures.
     """
 
     window: int = 5
     improvement: float = 0.01
+    quantity: str = "residual"
     status: ClassVar = Status.STALLED
 
     def __post_init__(self) -> None:
@@ -108,14 +111,20 @@ class Stagnation(StopRule):
             raise ValueError(f"improvement must lie in [0, 1), got {self.improvement}")
 
     def start(self, iterate: Iterate) -> Any:
+        if self.quantity != "residual":
+            _measured(self, self.quantity, iterate)
         reference = torch.full_like(iterate.residual_norm, float("inf"))
         return {"reference": reference, "since": torch.zeros_like(reference, dtype=torch.long)}
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        norm, reference = iterate.residual_norm, memory["reference"]
-        improved = norm < (1 - self.improvement) * reference
+        reference = memory["reference"]
+        value = iterate.residual_norm
+        if self.quantity != "residual":
+            # Where this iterate's T was not the last evaluation, nothing was measured: no news.
+            value = iterate.measured.get(self.quantity, reference).to(reference.dtype)
+        improved = value < (1 - self.improvement) * reference
         since = torch.where(improved, 0, memory["since"] + 1)
-        memory = {"reference": torch.where(improved, norm, reference), "since": since}
+        memory = {"reference": torch.where(improved, value, reference), "since": since}
         return since >= self.window, memory
 
 
@@ -138,12 +147,7 @@ class NoiseFloor(StopRule):
             raise ValueError(f"level must be at least 0, got {self.level}")
 
     def start(self, iterate: Iterate) -> Any:
-        if self.quantity not in iterate.measured:
-            raise ValueError(
-                f"NoiseFloor watches {self.quantity!r}, but the operator measures "
-                f"{sorted(iterate.measured) or 'nothing'}; report it from Operator.evaluate"
-            )
-        misfit = iterate.measured[self.quantity]
+        misfit = _measured(self, self.quantity, iterate)
         level = torch.as_tensor(self.level, dtype=misfit.dtype, device=misfit.device)
         if level.dim() and level.shape != misfit.shape:
             raise ValueError(
@@ -157,3 +161,13 @@ class NoiseFloor(StopRule):
         if misfit is None:  # this iterate's T was not the last evaluation; look again next time
             return torch.zeros_like(iterate.residual_norm, dtype=torch.bool), memory
         return misfit <= memory, memory
+
+
+def _measured(rule: StopRule, quantity: str, iterate: Iterate) -> Float[Tensor, " batch"]:
+    numbers = {name: value for name, value in iterate.measured.items() if value.dim() == 1}
+    if quantity not in numbers:
+        raise ValueError(
+            f"{type(rule).__name__} watches {quantity!r}, but the operator measures "
+            f"{sorted(numbers) or 'nothing'}; report it from Operator.evaluate"
+        )
+    return numbers[quantity]

@@ -63,8 +63,8 @@ class Anderson(Iterator[AndersonState]):
         regularization: added to the unit diagonal of the scaled normal equations; raised to the
             rounding level of the dtype that the Gram matrix is accumulated in, where it is below.
         safeguard: refuse accelerated points that do not lower the residual.
-        shrink: factor on a row's mixing after a forward step that raised the residual, in (0, 1];
-            1 keeps it.
+        shrink: factor on a row's mixing after a forward step that raised the residual (or what is
+            minimized instead), in (0, 1]; 1 keeps it.
         largest_weight: extrapolations with a weight above it are not tried.
         minimize: "residual" for T z, or the name of a tensor that `Operator.evaluate` measures, as
             "deviation" of a `DecoderInversion`: what the weights minimize.
@@ -139,7 +139,7 @@ class Anderson(Iterator[AndersonState]):
             finite = finite & norm.isfinite()
         lowered = norm < state.anchor_norm
         accepted = finite & (lowered | ~accelerated) if self.safeguard else finite
-        shortened = ~accelerated & ~(norm <= state.anchor_norm)
+        shortened = ~accelerated & ~(norm <= state.anchor_norm) & (self.shrink < 1)
 
         # In the accumulation dtype: differences of 16-bit numbers can overflow.
         wide = kernels.accumulation_dtype(point.dtype)

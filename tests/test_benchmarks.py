@@ -1,0 +1,258 @@
+"""The benchmarks run, and say what they measured. No network, and few steps of small pictures."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from fixpoint import ForwardStep, schedules, solve
+from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, nmse_db, to_pil
+from fixpoint.adapters.demo import PHOTOGRAPH, photograph
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+context, fresh_process, figure_3, paper, published, readme_table = map(
+    import_module,
+    ("context", "fresh_process", "figure_3", "paper", "published", "readme_table"),
+)
+table_s1, table_s2, figures_theorems, shapes = map(
+    import_module, ("table_s1", "table_s2", "figures_theorems", "shapes")
+)
+MODEL = ROOT / "adapters" / "models" / "adversarial"
+MEASURED = ("table_s1", "table_s2", "figures_theorems", "shapes")
+FIGURES = {"table_s1": 1, "table_s2": 1, "figures_theorems": 2, "shapes": 0}
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Two crops of 32 pixels, the second one darker."""
+    crop = photograph(32)
+    return context.Context(
+        {"small": MODEL},
+        {"small": Autoencoder.from_pretrained(MODEL)},
+        torch.cat((crop, crop - 0.2)).clamp(-1, 1),
+        "the bundled photograph",
+        quick=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(small):
+    """What every section measures, as JSON gives it back. Nothing is started for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fresh_process, "measure", fresh_process.measure_here)
+        patch.setattr(shapes, "CHANNELS", (16, 16, 16, 16))
+        found = {name: import_module(name).measure(small) for name in MEASURED}
+    return json.loads(json.dumps(context.ready_for_json(found), allow_nan=False))
+
+
+def store(folder, small, measured, *names):
+    (folder / "results").mkdir()
+    for name in names:
+        content = {"setting": paper.setting(small), "results": measured[name]}
+        (folder / "results" / f"{name}.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_section_says_and_draws_what_it_measured(name, measured, tmp_path):
+    section = import_module(name)
+    text = section.markdown(measured[name])
+    assert text.startswith("## ")
+    assert "nan" not in text.lower()
+    paths = section.draw(measured[name], tmp_path)
+    assert len(paths) == FIGURES[name]
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert f"(results/{path.name})" in text
+
+
+def test_every_method_has_a_row_and_a_memory(measured):
+    model = measured["table_s1"]["models"]["small"]
+    methods = import_module("methods").methods(quick=True)
+    assert len(model["rows"]) == len(methods)
+    assert {row["memory"] for row in model["rows"]} == set(model["peaks"])
+    assert {row["dtype"] for row in model["rows"]} == {"float32", "bfloat16", "float16"}
+    assert all(len(row["curve"]) == len(row["clock"]) for row in model["rows"])
+
+
+def test_ours_is_more_accurate_than_the_encoder_where_it_begins(measured):
+    rows = measured["table_s1"]["models"]["small"]["rows"]
+    ours = [row["nmse_db"] for row in rows if row["family"] == "ours"]
+    assert max(ours) < rows[0]["nmse_db"]
+
+
+def test_the_published_numbers_stand_beside_ours(measured):
+    text = table_s1.markdown(measured["table_s1"])
+    for number in ("-24.82 ± 1.08 dB, 31.7 s, 8.83 GB", "64.7 GB", "-17.82 ± 0.71"):
+        assert number in text
+    text = table_s2.markdown(measured["table_s2"])
+    for number in ("-19.35", "-20.91", "-21.71", "-21.22", "-20.59"):
+        assert number in text
+    assert published.OPTIMIZERS["Adam"][0] == -21.85
+    assert "| LaVie | the paper's Adam, 16 bit | 0.416 | 7.13 | 0.11 |" in shapes.markdown(
+        measured["shapes"]
+    )
+
+
+def test_results_are_rendered_from_what_is_stored_alone(small, measured, tmp_path, monkeypatch):
+    store(tmp_path, small, measured, "table_s2", "shapes")
+    monkeypatch.setattr(paper, "make_context", None)
+    paper.main(["--out", str(tmp_path), "--sections"])
+    text = (tmp_path / "results.md").read_text()
+    assert table_s2.markdown(measured["table_s2"]) in text
+    assert shapes.markdown(measured["shapes"]) in text
+    assert "table S1, figure 3" not in text
+    assert "trial run" in text
+    assert (tmp_path / "results" / "table_s2.png").is_file()
+
+
+def test_one_command_measures_any_folder_and_pictures(tmp_path):
+    command = f"--out {tmp_path} --model {MODEL} --pictures {PHOTOGRAPH} --crops 2 --crop-size 32"
+    paper.main([*command.split(), "--quick", "--sections", "table_s2"])
+    stored = json.loads((tmp_path / "results" / "table_s2.json").read_text())
+    assert list(stored["results"]["models"]) == ["`adversarial`"]
+    assert "2 crops of 32 x 32 pixels (chelsea.png)" in (tmp_path / "results.md").read_text()
+
+
+def test_an_interrupted_run_keeps_the_sections_before(small, measured, tmp_path, monkeypatch):
+    def interrupt(context):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(paper, "make_context", lambda *arguments, **options: small)
+    monkeypatch.setattr(table_s1, "measure", lambda context: measured["table_s1"])
+    monkeypatch.setattr(table_s2, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        paper.main(["--out", str(tmp_path), "--sections", "table_s1", "table_s2"])
+    assert [path.name for path in tmp_path.glob("results/*.json")] == ["table_s1.json"]
+    assert "table S1, figure 3" in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nowhere"], "does not exist"),
+        (["--pictures", str(PHOTOGRAPH), "--crop-size", "30"], "30"),
+        (["--quick", "--readme", "README.md"], "--quick"),
+    ],
+)
+def test_unusable_options_are_refused_before_anything_runs(arguments, words, tmp_path, capsys):
+    if "--pictures" not in arguments:
+        arguments = [*arguments, "--pictures", str(PHOTOGRAPH)]
+    with pytest.raises(SystemExit):
+        paper.main([*arguments, "--out", str(tmp_path / "out")])
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_pareto_front_is_what_no_other_point_beats():
+    points = [(1, 0), (2, -1), (2, -3), (3, -2), (3, -3), (4, -5), (1, 1), (4, -5)]
+    assert figure_3.pareto_front(points) == [(1, 0), (2, -3), (4, -5)]
+    assert figure_3.pareto_front([]) == []
+
+
+def row(family, kind, steps, nmse, clock, curve, dtype="float32"):
+    return {
+        "family": family,
+        "kind": kind,
+        "steps": steps,
+        "dtype": dtype,
+        "nmse_db": nmse,
+        "interval_db": 0.5,
+        "milliseconds": clock[-1],
+        "clock": clock,
+        "curve": curve,
+        "memory": family,
+    }
+
+
+def test_the_time_to_beat_is_the_least_of_any_gradient_setting():
+    rows = [
+        row("slow", "gradient", 3, -30, [10, 20, 30], [-10, -20, -30]),
+        row("fast at first", "gradient", 3, -29, [10, 15, 25], [-20, -31, -29]),
+        row("the paper's Adam", "paper", 3, -25, [5, 10, 15], [-10, -20, -25]),
+        row("ours", "ours", 3, -40, [1, 3, 5], [-10, -30, -40]),
+    ]
+    reached = table_s1.time_to_accuracy(rows)
+    assert (reached["target_db"], reached["target_of"]) == (-30, "slow, 3 steps")
+    assert (reached["family"], reached["steps"], reached["milliseconds"]) == (
+        "fast at first",
+        2,
+        15,
+    )
+    paper_adam, ours = reached["methods"]
+    assert paper_adam["evaluations"] is None
+    assert (ours["evaluations"], ours["milliseconds"]) == (2, 3)
+    assert (ours["ratio_to_run"], ours["ratio"]) == (0.1, 0.2)
+
+
+def test_the_readme_table_takes_the_better_rate_and_stands_between_the_markers(tmp_path):
+    shown = {family for _, _, families, _ in readme_table.SHOWN for family in families}
+    rows = [
+        row(family, "", steps, -10.0 - index, [100.0 / (1 + steps)], [])
+        for index, family in enumerate(sorted(shown))
+        for steps in (0, 5, 20, 100)
+    ]
+    model = {"rows": rows, "peaks": {family: 100 * len(family) for family in shown}}
+    text = readme_table.readme_table({"memory_side": 512, "models": {"`one`": model}})
+    rates = [r["nmse_db"] for r in rows if r["family"] in readme_table.PAPER_RATES]
+    assert len(text.splitlines()) == 2 + len(readme_table.SHOWN) + 2
+    assert f"the better of the paper's rates | 100 steps | {min(rates):.1f} ± 0.5 dB |" in text
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+    readme_table.replace_table(readme, text)
+    expected = f"before\n<!-- results -->\n{text}\n<!-- end of results -->\nafter\n"
+    assert readme.read_text() == expected
+
+
+def test_the_markers_are_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert text.count(readme_table.BEGIN) == text.count(readme_table.END) == 1
+
+
+def test_a_constant_schedule_is_the_iterator_itself(small):
+    autoencoder = small.autoencoders["small"]
+    truth, pictures = small.observed("small")
+    operator = DecoderInversion(autoencoder.encode, autoencoder.decode, pictures, EightBit())
+    trajectory = table_s2.steps_of_varying_size(
+        operator, truth, lambda rate: ForwardStep(step_size=rate), schedules.constant(0.5), 4
+    )
+    iterator = ForwardStep(step_size=0.5)
+    options = {"rtol": 0.0, "atol": 0.0, "max_iterations": 3, "keep": "last"}
+    solution = solve(operator, operator.start, iterator, **options)
+    assert torch.equal(trajectory.errors[-1], nmse_db(solution.z, truth))
+
+
+def test_a_replay_visits_the_recorded_points(small):
+    truth, pictures = small.observed("small")
+    autoencoder = small.autoencoders["small"]
+    operator = DecoderInversion(autoencoder.encode, autoencoder.decode, pictures)
+    points = [truth + 0.1, truth - 0.1]
+    seen = []
+    solve(
+        operator,
+        truth,
+        figures_theorems.Replay(points),
+        max_iterations=2,
+        rtol=0.0,
+        atol=0.0,
+        callback=lambda iterate: seen.append(iterate.state.point),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(seen, [truth, *points], strict=True))
+
+
+def test_a_fresh_process_measures_and_a_failure_is_told(tmp_path):
+    line = {"family": "encoder alone", "kind": "encoder"}
+    found = fresh_process.measure("table_s1:one_picture", folder="nowhere", line=line, picture="")
+    assert found["peak_bytes"] is None
+    assert "nowhere does not exist" in found["failed"]
+    picture = tmp_path / "picture.png"
+    to_pil(photograph(128)[0]).save(picture)
+    found = fresh_process.measure(
+        "table_s1:one_picture", folder=str(MODEL), line=line, picture=str(picture)
+    )
+    assert found["failed"] is None
+    if sys.platform == "linux":
+        assert found["peak_bytes"] > picture.stat().st_size
