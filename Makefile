@@ -23,7 +23,7 @@ types: $(READY)
 
 figures: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
-	$(BIN)/python benchmarks/inversion.py --out docs --readme README.md
+	$(BIN)/python benchmarks/paper.py --out docs --readme README.md
 	$(BIN)/fixpoint demo --out demo
 	cp demo/demo.png docs/demo.png
 

@@ -14,7 +14,7 @@ import statistics
 import time
 from pathlib import Path
 
-from inversion import machine_name
+from context import machine_name
 from pictures import held_out_crops
 
 from fixpoint import ForwardStep, solve

@@ -1,0 +1,95 @@
+"""Figure 3: NMSE against time and against memory, with the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from fixpoint.adapters.files import write_whole
+
+STYLES = {
+    "encoder alone": ("#111827", "X"),
+    "gradient, Adam 0.1 scheduled": ("#f59e0b", "s"),
+    "gradient, Adam 0.01 fixed": ("#dc2626", "D"),
+    "gradient, Adam 0.01 fixed, checkpointed": ("#7f1d1d", "d"),
+    "gradient, L-BFGS": ("#db2777", "P"),
+    "gradient, L-BFGS, encoder term": ("#7c3aed", "p"),
+    "the paper's Adam": ("#1d4ed8", "o"),
+    "ours": ("#15803d", "^"),
+}
+FILL = {"float32": "full", "bfloat16": "left", "float16": "none"}
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other one beats: less is better in both coordinates. By the first."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(set(points)):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def draw(results: dict[str, Any], path: Path) -> Path:
+    models = results["models"]
+    figure = Figure(figsize=(13, 4.6 * len(models)), layout="constrained", dpi=110)
+    panels = figure.subplots(len(models), 2, squeeze=False)
+    shown: dict[str, Any] = {}
+    side = results["memory_side"]
+    for (name, model), (left, right) in zip(models.items(), panels, strict=True):
+        peaks = model["peaks"]
+        rows = [row for row in model["rows"] if row["nmse_db"] is not None]
+        _panel(left, rows, [row["milliseconds"] for row in rows], shown)
+        sizes = [peaks.get(row["memory"]) for row in rows]
+        _panel(right, rows, [size and size / 2**20 for size in sizes], shown)
+        left.set_xlabel("time a picture (ms)")
+        right.set_xlabel(f"peak memory for one picture of {side} x {side} pixels (MiB)")
+        for axes in (left, right):
+            axes.set_ylabel("NMSE of the latent (dB)")
+            axes.set_title(name.strip("`"))
+    figure.legend(shown.values(), shown, loc="outside right center", frameon=False, fontsize=9)
+    write_whole(path, figure.savefig)
+    return path
+
+
+def _panel(
+    axes: Axes,
+    rows: Sequence[dict[str, Any]],
+    costs: Sequence[float | None],
+    shown: dict[str, Any],
+) -> None:
+    points = [(cost, row) for cost, row in zip(costs, rows, strict=True) if cost]
+    front = pareto_front([(cost, row["nmse_db"]) for cost, row in points])
+    axes.set_xscale("log")
+    for family, dtype in dict.fromkeys((row["family"], row["dtype"]) for row in rows):
+        members = [(c, r) for c, r in points if (r["family"], r["dtype"]) == (family, dtype)]
+        colour, marker = STYLES.get(family, ("#6b7280", "v"))
+        label = family if dtype == "float32" else f"{family}, {dtype}"
+        (line,) = axes.plot(
+            [cost for cost, _ in members],
+            [row["nmse_db"] for _, row in members],
+            color=colour,
+            marker=marker,
+            markersize=7,
+            fillstyle=FILL[dtype],
+            lw=1.2,
+            ls="-" if dtype == "float32" else ":",
+        )
+        shown.setdefault(label, line)
+    if front:
+        # On to the edges: more time or memory buys nothing, fewer dB are not to be had.
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        xs = [front[0][0], *(cost for cost, _ in front), right]
+        ys = [top, *(nmse for _, nmse in front), front[-1][1]]
+        (line,) = axes.step(xs, ys, where="post", color="#9ca3af", lw=5, alpha=0.45, zorder=0)
+        shown.setdefault("Pareto front", line)
+        axes.set_xlim(left, right)
+        axes.set_ylim(bottom, top)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25)
