@@ -274,6 +274,7 @@ class Masked(Observation):
         if not bool(known.any()):
             raise ValueError("known marks no pixel as known")
         self.known = known
+        self.indices = known.flatten().nonzero().flatten()
         self.observation = RoundingCells() if observation is None else as_observation(observation)
         self.noise_level = self.observation.noise_level * self._share() ** 0.5
         self.deviation_level = self.observation.deviation_level * self._share() ** 0.5
@@ -284,9 +285,14 @@ class Masked(Observation):
     def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         known = self._known(image)
         if self.observation.pixelwise:
-            of_known = self.observation.observe(pictures[..., known], image[..., known])
-            seen, before = (_put(values, known, image) for values in of_known)
-            return seen, before
+            # By index: a boolean mask would make a GPU wait for the number of its pixels.
+            chosen = self.indices.to(image.device)
+            decoded, x = (each.flatten(-2).index_select(-1, chosen) for each in (pictures, image))
+            seen, before = (
+                image.to(values.dtype).flatten(-2).index_copy(-1, chosen, values)
+                for values in self.observation.observe(decoded, x)
+            )
+            return seen.reshape(image.shape), before.reshape(image.shape)
         # The filling stands in for both, so that an observation of whole pictures sees no edge.
         seen, before = self.observation.observe(torch.where(known, pictures, image), image)
         return torch.where(known, seen, image), torch.where(known, before, image)
@@ -369,13 +375,6 @@ class Function(Observation):
 
     def __repr__(self) -> str:
         return f"Function({self.function!r})"
-
-
-def _put(values: Tensor, known: Tensor, image: Tensor) -> Tensor:
-    """`image` with other values where it is known."""
-    filled = image.to(values.dtype, copy=True)
-    filled[..., known] = values
-    return filled
 
 
 def as_observation(

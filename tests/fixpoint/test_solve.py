@@ -560,6 +560,24 @@ def test_what_is_kept_does_not_steer(name):
     assert (worst.residual_norm > best.residual_norm).all()
 
 
+def test_stagnation_can_watch_a_measured_number():
+    # |z - 0.3| goes 0.7, 0.2, 0.05, 0.175, ...: it is least at the second step.
+    rule = Stagnation(window=2, improvement=0.1, quantity="misfit")
+    options = {"rtol": 0.0, "atol": 0.0, "max_iterations": 20}
+    start, halving = torch.ones(1, 1), ForwardStep(step_size=0.5)
+    watched = solve(Measuring(), start, halving, stop=(rule,), **options)
+    assert watched.status == (Status.STALLED,)
+    assert watched.iterations.tolist() == [4]
+    # The residual itself never stagnates.
+    by_residual = Stagnation(window=2, improvement=0.1)
+    assert solve(Measuring(), start, halving, stop=(by_residual,), **options).iterations == 20
+
+
+def test_stagnation_of_what_is_not_measured_is_refused():
+    with pytest.raises(ValueError, match=r"Stagnation watches 'level'.*\['misfit'\]"):
+        solve(Measuring(), torch.ones(1, 1), ForwardStep(), stop=(Stagnation(quantity="level"),))
+
+
 class Measuring(Operator):
     """T z = z, which also measures |z - 0.3| and a picture."""
 
