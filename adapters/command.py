@@ -14,7 +14,17 @@ from typing import Any, NoReturn
 
 from fixpoint.version import __version__
 
-METHODS = ("auto", "forward-step", "anderson", "inertial-km", "paper-adam", "gradient", "encoder")
+METHODS = (
+    "auto",
+    "forward-step",
+    "anderson",
+    "inertial-km",
+    "broyden",
+    "paper-adam",
+    "gradient",
+    "gradient-lbfgs",
+    "encoder",
+)
 OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -76,7 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         "--iterations",
         type=int,
         metavar="N",
-        help="limit on iterations (default 50; 100 for paper-adam and gradient)",
+        help="limit on iterations (default 50; 100 for paper-adam and the gradients)",
+    )
+    invert.add_argument(
+        "--noise-level",
+        type=float,
+        metavar="RMS",
+        help="white noise was added to the picture: its root mean square on [-1, 1]",
     )
     invert.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
     invert.add_argument(

@@ -23,15 +23,24 @@ from fixpoint.adapters.inversion import (
     invert_by_paper,
 )
 from fixpoint.adapters.measure import PeakMemory
-from fixpoint.adapters.observations import Clip, EightBit, Identity, Jpeg, Observation
+from fixpoint.adapters.observations import (
+    Clip,
+    EightBit,
+    Identity,
+    Jpeg,
+    Observation,
+    WhiteNoise,
+)
 from fixpoint.adapters.pictures import as_pictures, check_sides, read_picture, to_pil, turned
 from fixpoint.iterator import Iterator
-from fixpoint.iterators import Anderson, ForwardStep, InertialKM
+from fixpoint.iterators import Anderson, Broyden, ForwardStep, InertialKM
 from fixpoint.status import Status
 from fixpoint.version import __version__
 
 FAILED = (Status.NONFINITE.name, Status.DIVERGED.name)
 REFUSED = "REFUSED"
+ENCODER_WEIGHT = 0.1
+"""Of the encoder term of gradient-lbfgs: enough to keep it from fitting the rounding."""
 
 
 def run(
@@ -86,8 +95,15 @@ def _check_options(options: argparse.Namespace) -> None:
         ForwardStep(step_size=options.step_size)  # refuses what is out of range
     if options.method == "encoder" and options.iterations is not None:
         raise ValueError("--iterations does not go with --method encoder")
-    if options.method in ("encoder", "gradient") and options.observation != "auto":
+    blind = options.method in ("encoder", "gradient", "gradient-lbfgs")
+    if blind and options.observation != "auto":
         raise ValueError(f"--observation does not go with --method {options.method}")
+    if blind and options.noise_level is not None:
+        raise ValueError(f"--noise-level does not go with --method {options.method}")
+    if options.noise_level is not None:
+        if options.observation != "auto":
+            raise ValueError("--noise-level is an observation of its own: leave --observation out")
+        WhiteNoise(level=options.noise_level)  # refuses what is out of range
     if options.truth is not None and len(options.pictures) > 1:
         raise ValueError("--truth goes with one picture")
     stems = [path.stem for path in options.pictures]
@@ -151,7 +167,18 @@ def _invert(
         return invert_by_encoder(autoencoder, image)
     if options.method == "gradient":
         return invert_by_gradient(autoencoder, image, steps=options.iterations or 100, progress=bar)
+    if options.method == "gradient-lbfgs":
+        return invert_by_gradient(
+            autoencoder,
+            image,
+            steps=options.iterations or 100,
+            optimizer="lbfgs",
+            encoder_weight=ENCODER_WEIGHT,
+            progress=bar,
+        )
     observation = _observation(options.observation, image, path, autoencoder.dtype)
+    if options.noise_level is not None:
+        observation = WhiteNoise(level=options.noise_level)
     if options.method == "paper-adam":
         steps = options.iterations or 100
         return invert_by_paper(
@@ -163,6 +190,7 @@ def _invert(
         "forward-step": ForwardStep(step_size=step_size),
         "anderson": Anderson(),
         "inertial-km": InertialKM(),
+        "broyden": Broyden(),
     }
     return invert(
         autoencoder,
