@@ -80,6 +80,11 @@ class DecoderInversion(Operator):
                 "the autoencoder does not give back the sides of this picture"
             )
         seen, before_rounding = self.observation.observe(decoded, self.image)
+        if seen.shape != self.image.shape:
+            raise ValueError(
+                f"{self.observation!r} made {tuple(seen.shape)} of pictures "
+                f"{tuple(self.image.shape)}; an observation keeps their shape"
+            )
         residual = self.encode(seen).to(z.dtype) - self.start.to(z.dtype)
         deviation = seen - self.image
         values = math.sqrt(self.image[0].numel())

@@ -3,7 +3,8 @@
     min_z ||D(z) - x||^2                                  (equation 2), from z = E(x)
     min_z ||D(z) - x||^2 + weight ||z - E(D(z))||^2       (section 2.2, (B))
 
-by Adam, which the paper uses, or by L-BFGS, the other optimiser that its section 2.2 names. The
+by Adam, which the paper uses, or by L-BFGS, the other optimiser that its section 2.2 names; on
+request with clipping or a mask between D(z) and x, which have derivatives, as rounding has not. The
 paper prints (B) without squares; both terms are squared here, so that weight 0 is equation 2 and
 the loss is smooth at a solution.
 """
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.inversion import Inversion, finish, readable, synchronize
-from fixpoint.adapters.observations import Identity
+from fixpoint.adapters.observations import Masked, Observation, as_observation
 from fixpoint.adapters.row_lbfgs import RowLBFGS
 from fixpoint.rows import where_rows
 
@@ -43,6 +44,7 @@ def invert_by_gradient(
     optimizer: Literal["adam", "lbfgs"] = "adam",
     schedule: schedules.Schedule | None = None,
     encoder_weight: float = 0.0,
+    observation: Observation | None = None,
     checkpointing: bool = False,
     value_range: tuple[float, float] | None = None,
     callback: Callable[[int, Tensor], object] | None = None,
@@ -59,6 +61,8 @@ def invert_by_gradient(
             cosine.
         encoder_weight: of `||z - E(D(z))||^2`, added to the loss (section 2.2, (B)); where it is
             not 0, a step passes through the encoder and back, too.
+        observation: stands between D(z) and the loss, up to its rounding: `Clip()`, say, or
+            `Masked(known, Clip())`; by default nothing, as in the paper.
         checkpointing: keep the input of every block of the model only, and run the blocks again
             on the way back: less memory, more time, the same latents.
         callback: called after each step with its number and the iterates.
@@ -71,6 +75,10 @@ def invert_by_gradient(
         TypeError, ValueError: the picture or an option is not usable; no model ran.
     """
     _check_options(steps, optimizer, schedule, encoder_weight, checkpointing)
+    observation = as_observation(observation)
+    inner = observation.observation if isinstance(observation, Masked) else observation
+    if not inner.pixelwise:
+        raise ValueError(f"{observation!r} has no derivative; Clip() has one")
     pictures = readable(autoencoder, image, value_range)
     method: _Method = (
         RowLBFGS()
@@ -81,7 +89,7 @@ def invert_by_gradient(
 
     def loss(z: Tensor) -> Float[Tensor, " batch"]:
         decoded = autoencoder.decode(z)
-        error = decoded - values
+        error = observation.observe(decoded, values)[1] - values
         misfit = kernels.row_dot(error, error)
         if encoder_weight == 0:
             return misfit
@@ -110,7 +118,7 @@ def invert_by_gradient(
     synchronize(autoencoder)
     seconds = time.perf_counter() - started
     count = torch.full((len(values),), steps, dtype=torch.long)
-    return finish(autoencoder, values, best, count, seconds, Identity())
+    return finish(autoencoder, values, best, count, seconds, observation)
 
 
 def _check_options(

@@ -92,6 +92,7 @@ def invert(
     max_iterations: int = 50,
     rtol: float = 1e-6,
     stop: Sequence[StopRule] | None = None,
+    keep: str = "deviation_level",
     value_range: tuple[float, float] | None = None,
     callback: Callable[[Iterate], object] | None = None,
     progress: bool = False,
@@ -104,12 +105,16 @@ def invert(
             `as_pictures`. Never resized.
         observation: what happened to the decoder's output before it became this picture; by
             default what the picture shows: JPEG with the file's own settings, 8 bits for
-            anything on the 8-bit grid, clipping where values touch -1 or 1, else nothing.
-        iterator: the method; by default safeguarded Anderson acceleration of unit forward steps.
+            anything on the 8-bit grid (by its cells where the model computes in 32 bits), clipping
+            where values touch -1 or 1, else nothing.
+        iterator: the method; by default safeguarded Anderson acceleration with weights from the
+            picture, or plain forward steps where the observation hides part of it.
         max_iterations: evaluations of E(D(.)) beyond the first, per picture, at most.
         rtol: tolerance on `||E(Q(D(z))) - E(x)||` relative to `||z||`.
-        stop: stop rules; by default divergence and stagnation of the residual, and the noise
-            floor where `observation` leaves out rounding that the pictures show.
+        stop: stop rules; by default divergence, stagnation of the residual and of the deviation
+            from the picture, and noise floors where `observation` leaves noise to be fitted.
+        keep: what a row that ends without success returns, see `solve`; by default its point of
+            least deviation from the picture.
         value_range: of float input, see `as_pictures`.
         callback: called with every `Iterate`.
         progress: show a progress bar.
@@ -137,7 +142,7 @@ def invert(
         rtol=rtol,
         max_iterations=max_iterations,
         stop=stop,
-        keep="deviation_level",
+        keep=keep,
         callback=callback,
         progress=progress,
     )
@@ -180,7 +185,9 @@ def invert_by_paper(
         observation=Identity() if observation is None else observation,
         iterator=Adam(schedule=schedules.warmup_cosine(0.01, steps), eps=eps),
         max_iterations=steps - 1,
+        rtol=0.0,
         stop=(),
+        keep="last",
         value_range=value_range,
         callback=callback,
         progress=progress,
@@ -206,6 +213,13 @@ def default_iterator(observation: Observation, dtype: torch.dtype = torch.float3
     regions go unseen every acceleration fits them to what is seen; forward steps leave them alone.
     """
     if observation.hides:
+        if isinstance(observation, PerRow) and not all(
+            each.hides for each in observation.observations
+        ):
+            raise ValueError(
+                "rows that hide part of the picture and rows that do not want different methods: "
+                "invert them apart, or name an iterator"
+            )
         return ForwardStep()
     if dtype == torch.bfloat16:
         return Anderson(memory=5, mixing=1.0, minimize="deviation")
@@ -220,11 +234,12 @@ def default_stop(
     by design."""
     batch = len(pictures.values)
     rules: list[StopRule] = []
-    shown = pictures.observation.noise_levels(batch) * observation.known_shares(batch).sqrt()
-    left_out = (shown.square() - observation.noise_levels(batch).square()).clamp(min=0).sqrt()
+    of_all = observation.free_shares(pictures.values).cpu().sqrt()  # levels over all values
+    shown, accounted = pictures.observation.noise_levels(batch), observation.noise_levels(batch)
+    left_out = (shown.square() - accounted.square()).clamp(min=0).sqrt() * of_all
     if bool((left_out > 0).any()):
         rules.append(NoiseFloor(level=left_out))
-    left = observation.deviation_levels(batch)
+    left = observation.deviation_levels(batch) * of_all
     if bool((left > 0).any()):
         rules.append(NoiseFloor(level=0.9 * left, quantity="deviation_level"))
     rules.append(Divergence(factor=10))

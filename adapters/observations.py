@@ -7,6 +7,7 @@ exact zero again. Pictures are (batch, 3, height, width) on [-1, 1].
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from abc import ABC, abstractmethod
@@ -28,9 +29,10 @@ class Observation(ABC):
     """A map from decoded pictures to observed ones, each row on its own."""
 
     noise_level: float = 0.0
-    """Root mean square, per value, of the noise it adds; infinite where that is not known."""
+    """Root mean square of the noise it accounts for, per value that it looks at and that is not
+    clipped; infinite where that is not known."""
     deviation_level: float = 0.0
-    """Root mean square of what `observe` leaves between D(z) and x at the true latent."""
+    """Root mean square, over the same values, of the noise that it leaves to be fitted."""
     hides: bool = False
     """Whether whole regions of the latent go unseen, and should stay where they started."""
     pixelwise: bool = False
@@ -62,9 +64,10 @@ class Observation(ABC):
         """`deviation_level` of every row."""
         return torch.full((batch,), self.deviation_level)
 
-    def known_shares(self, batch: int) -> Float[Tensor, " batch"]:
-        """The share of the values that it looks at, of every row."""
-        return torch.ones(batch)
+    def free_shares(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """The share of the values of x that it looks at and that were not clipped, of every row:
+        they alone carry noise."""
+        return (image.abs() < 1).reshape(len(image), -1).float().mean(1)
 
     def select(self, rows: Tensor) -> Observation:
         """The observation of the rows with these indices."""
@@ -150,8 +153,8 @@ class WhiteNoise(Observation):
     The noise cannot be repeated, so what is made to vanish is the part of D(z) - x beyond it: E is
     given x + (1 - s^2 n^2 / m^2)_+ (D(z) - x), with n the noise and m the misfit, both as root mean
     squares over the values that are not clipped. Zeros are the latents that fit x as well as the
-    true one does (Morozov's discrepancy principle, inside the operator), and the iteration comes
-    to rest there instead of fitting noise.
+    true one does, or by the `share` better (Morozov's discrepancy principle, inside the operator),
+    and the iteration comes to rest there instead of fitting noise.
 
     Args:
         level: n, the root mean square of the noise per value on [-1, 1], above 0.
@@ -160,7 +163,7 @@ class WhiteNoise(Observation):
 
     pixelwise = True
 
-    level: float = 0.0
+    level: float
     share: float = 0.98
 
     def __post_init__(self) -> None:
@@ -181,7 +184,7 @@ class WhiteNoise(Observation):
         deviation = clipped - image
         free = image.abs() < 1
         squared = kernels.row_dot(deviation * free, deviation)
-        noise = (self.share * self.level) ** 2 * free.flatten(1).sum(1)
+        noise = (self.share * self.level) ** 2 * free.reshape(len(free), -1).sum(1)
         beyond = torch.where(squared > noise, 1 - noise / squared, (noise == 0).to(squared))
         return image + expand_rows(beyond, image).to(image.dtype) * deviation, clipped
 
@@ -270,14 +273,15 @@ class Masked(Observation):
         observation: Observation | Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not isinstance(known, Tensor) or known.dtype != torch.bool or known.dim() != 2:
-            raise TypeError("known must be a boolean tensor of shape (height, width)")
+            got = f"{known.dtype} of {tuple(known.shape)}" if isinstance(known, Tensor) else known
+            raise TypeError(f"known must be a boolean tensor of shape (height, width), got {got}")
         if not bool(known.any()):
             raise ValueError("known marks no pixel as known")
         self.known = known
         self.indices = known.flatten().nonzero().flatten()
         self.observation = RoundingCells() if observation is None else as_observation(observation)
-        self.noise_level = self.observation.noise_level * self._share() ** 0.5
-        self.deviation_level = self.observation.deviation_level * self._share() ** 0.5
+        self.noise_level = self.observation.noise_level
+        self.deviation_level = self.observation.deviation_level
 
     def __call__(self, pictures: Tensor) -> Tensor:
         return torch.where(self._known(pictures), self.observation(pictures), 0)
@@ -289,7 +293,7 @@ class Masked(Observation):
             chosen = self.indices.to(image.device)
             decoded, x = (each.flatten(-2).index_select(-1, chosen) for each in (pictures, image))
             seen, before = (
-                image.to(values.dtype).flatten(-2).index_copy(-1, chosen, values)
+                image.flatten(-2).index_copy(-1, chosen, values.to(image.dtype))
                 for values in self.observation.observe(decoded, x)
             )
             return seen.reshape(image.shape), before.reshape(image.shape)
@@ -298,16 +302,19 @@ class Masked(Observation):
         return torch.where(known, seen, image), torch.where(known, before, image)
 
     def noise_levels(self, batch: int) -> Tensor:
-        return self.observation.noise_levels(batch) * self._share() ** 0.5
+        return self.observation.noise_levels(batch)
 
     def deviation_levels(self, batch: int) -> Tensor:
-        return self.observation.deviation_levels(batch) * self._share() ** 0.5
+        return self.observation.deviation_levels(batch)
 
-    def known_shares(self, batch: int) -> Tensor:
-        return self.observation.known_shares(batch) * self._share()
+    def free_shares(self, image: Tensor) -> Tensor:
+        of_known = image.flatten(-2).index_select(-1, self.indices.to(image.device))
+        return self.observation.free_shares(of_known) * self._share()
 
     def select(self, rows: Tensor) -> Masked:
-        return Masked(self.known, self.observation.select(rows))
+        selected = copy.copy(self)
+        selected.observation = self.observation.select(rows)
+        return selected
 
     def _share(self) -> float:
         return float(self.known.double().mean())
@@ -347,8 +354,9 @@ class PerRow(Observation):
     def deviation_levels(self, batch: int) -> Tensor:
         return torch.cat([observation.deviation_levels(1) for observation in self.observations])
 
-    def known_shares(self, batch: int) -> Tensor:
-        return torch.cat([observation.known_shares(1) for observation in self.observations])
+    def free_shares(self, image: Tensor) -> Tensor:
+        rows = zip(self._of(image), image.split(1), strict=True)
+        return torch.cat([observation.free_shares(row) for observation, row in rows])
 
     def select(self, rows: Tensor) -> PerRow:
         return PerRow([self.observations[row] for row in rows.tolist()])
@@ -389,6 +397,8 @@ def as_observation(
         return Identity()
     if isinstance(observation, Observation):
         return observation
+    if isinstance(observation, type):
+        raise TypeError(f"an observation must be an instance, as {observation.__name__}(...)")
     if callable(observation):
         return Function(observation)
     raise TypeError(f"an observation must be a callable on pictures, got {observation!r}")

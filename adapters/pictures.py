@@ -212,9 +212,9 @@ def _from_tensor(tensor: Tensor, value_range: tuple[float, float] | None) -> Pic
         raise ValueError(
             f"values go up to {float(values.abs().max()):.4g}: that is not a picture on [-1, 1]"
         )
-    parts = [_with_observation(row) for row in values.split(1)]
-    if not parts:
+    if not len(values):
         return Pictures(values, Identity())
+    parts = [_with_observation(row) for row in values.split(1)]
     return Pictures(torch.cat([part.values for part in parts]), _common(parts))
 
 

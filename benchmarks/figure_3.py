@@ -17,8 +17,8 @@ STYLES = {
     "gradient, Adam 0.1 scheduled": ("#f59e0b", "s"),
     "gradient, Adam 0.01 fixed": ("#dc2626", "D"),
     "gradient, Adam 0.01 fixed, checkpointed": ("#7f1d1d", "d"),
-    "gradient, L-BFGS": ("#db2777", "P"),
-    "gradient, L-BFGS, encoder term": ("#7c3aed", "p"),
+    "gradient, L-BFGS, clipped": ("#db2777", "P"),
+    "gradient, L-BFGS, clipped, encoder term": ("#7c3aed", "p"),
     "the paper's Adam": ("#1d4ed8", "o"),
     "ours": ("#15803d", "^"),
 }

@@ -3,7 +3,8 @@
 Contents are held-out photographs, dead leaves, text, flat areas, saturated pixels, noise, and
 latents between two of those. Every latent is decoded and observed; each pair of a latent and an
 observation is a case. With four latents a content there are 28 x 7 = 196 cases an autoencoder.
-Nothing here was trained on: photographs are held out, the rest is drawn from seeds of its own.
+Photographs are held out; dead leaves, text and noise are drawn as some of the training pictures
+were, from other seeds; flat and saturated pictures are of kinds that training never saw.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from torch import Tensor
 from fixpoint import schedules
 from fixpoint.adapters import (
     Autoencoder,
+    Clip,
     Inversion,
     invert,
     invert_by_encoder,
@@ -30,6 +31,7 @@ class Method:
         steps: gradient steps, or evaluations of E(D(.)).
         rate: Adam's constant learning rate; None for 0.1 with the paper's schedule.
         optimizer, encoder_weight, checkpointing: see `invert_by_gradient`.
+        clipped: the loss is that of clip(D(z)), as x was clipped; the paper leaves it out.
     """
 
     family: str
@@ -39,6 +41,7 @@ class Method:
     rate: float | None = None
     optimizer: str = "adam"
     encoder_weight: float = 0.0
+    clipped: bool = False
     checkpointing: bool = False
 
     @property
@@ -46,8 +49,10 @@ class Method:
         """What its memory depends on."""
         if self.kind != "gradient":
             return f"{self.family}, {self.dtype}"
-        extra = ", encoder term" if self.encoder_weight else ""
-        return "gradient" + extra + (", checkpointed" if self.checkpointing else "")
+        parts = ["gradient", self.optimizer]
+        parts += ["encoder term"] * (self.encoder_weight > 0)
+        parts += ["checkpointed"] * self.checkpointing
+        return ", ".join(parts)
 
 
 ENCODER = Method("encoder alone", "encoder")
@@ -56,9 +61,13 @@ FIXED = Method("gradient, Adam 0.01 fixed", "gradient", rate=0.01)
 CHECKPOINTED = Method(
     "gradient, Adam 0.01 fixed, checkpointed", "gradient", rate=0.01, checkpointing=True
 )
-LBFGS = Method("gradient, L-BFGS", "gradient", optimizer="lbfgs")
+LBFGS = Method("gradient, L-BFGS, clipped", "gradient", optimizer="lbfgs", clipped=True)
 ENCODER_TERM = Method(
-    "gradient, L-BFGS, encoder term", "gradient", optimizer="lbfgs", encoder_weight=0.1
+    "gradient, L-BFGS, clipped, encoder term",
+    "gradient",
+    optimizer="lbfgs",
+    encoder_weight=0.1,
+    clipped=True,
 )
 PAPER = Method("the paper's Adam", "paper")
 OURS = Method("ours", "ours")
@@ -102,6 +111,7 @@ def run(
             optimizer=method.optimizer,
             schedule=None if method.rate is None else schedules.constant(method.rate),
             encoder_weight=method.encoder_weight,
+            observation=Clip() if method.clipped else None,
             checkpointing=method.checkpointing,
             value_range=(-1, 1),
             callback=None if watch is None else lambda step, z: watch(z, None),

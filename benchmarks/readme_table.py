@@ -15,7 +15,7 @@ SHOWN = (
     ("encoder alone", "E(x)", (methods.ENCODER.family,), 0),
     ("gradient descent, Adam, the better of the paper's rates", "100 steps", PAPER_RATES, 100),
     (
-        "gradient descent, L-BFGS with encoder term",
+        "gradient descent, L-BFGS, clipped, with encoder term",
         "100 steps",
         (methods.ENCODER_TERM.family,),
         100,
@@ -51,7 +51,7 @@ def readme_table(results: dict[str, Any]) -> str:
             f" and, for a picture of {side} x {side} pixels, "
             f"{number(peaks[0] / peaks[1], '.2f')} of their memory"
         )
-    return "\n".join([*lines, "", f"{sentence} ({name}, two CPU cores, one run)."])
+    return "\n".join([*lines, "", f"{sentence} ({name}, one run; {results['crops']} crops)."])
 
 
 def replace_table(readme: Path, text: str) -> None:

@@ -291,7 +291,9 @@ def _advance(
         )
         better = iterate.point_norm.isfinite() & norm.isfinite()
         if keep != "last":
-            better = better & (merit < record.merit)
+            # Where nothing was ever measured, the residual decides.
+            unknown = merit.isinf() & record.merit.isinf() & (norm < record.residual_norm)
+            better = better & ((merit < record.merit) | unknown)
         best = torch.where(expand_rows(better, point), point, record.z)
         best_norm = torch.where(better, norm, record.residual_norm)
         best_merit = torch.where(better, merit, record.merit)

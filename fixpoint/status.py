@@ -10,7 +10,7 @@ class Status(Enum):
 
     CONVERGED = (0, "the residual of the returned point is within tolerance")
     NOISE_FLOOR = (1, "the data are explained to within their noise; iterating on would fit it")
-    STALLED = (2, "the residual has stopped falling above the tolerance")
+    STALLED = (2, "what a stop rule watches has stopped falling above the tolerance")
     DIVERGED = (3, "the residual has grown far beyond its first value")
     NONFINITE = (4, "the operator returned NaN or infinity; the best finite iterate is returned")
     MAX_ITERATIONS = (5, "the iteration limit was reached before the tolerance")

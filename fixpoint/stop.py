@@ -90,7 +90,7 @@ class Divergence(StopRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Stagnation(StopRule):
-    """The best residual has not fallen by `improvement` (relative) for `window` iterations.
+    """What is watched has not fallen by `improvement` (relative) for `window` iterations.
 
     Args:
         window: iterations without improvement that end a row, at least 1.
@@ -109,6 +109,8 @@ class Stagnation(StopRule):
             raise ValueError(f"window must be a whole number, at least 1, got {self.window}")
         if not 0 <= self.improvement < 1:
             raise ValueError(f"improvement must lie in [0, 1), got {self.improvement}")
+        if not isinstance(self.quantity, str):
+            raise TypeError(f"quantity must be a name, got {self.quantity!r}")
 
     def start(self, iterate: Iterate) -> Any:
         if self.quantity != "residual":
@@ -117,13 +119,14 @@ class Stagnation(StopRule):
         return {"reference": reference, "since": torch.zeros_like(reference, dtype=torch.long)}
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        reference = memory["reference"]
+        reference, since = memory["reference"], memory["since"]
         value = iterate.residual_norm
         if self.quantity != "residual":
-            # Where this iterate's T was not the last evaluation, nothing was measured: no news.
-            value = iterate.measured.get(self.quantity, reference).to(reference.dtype)
+            if self.quantity not in iterate.measured:  # T was last evaluated elsewhere: no news
+                return torch.zeros_like(since, dtype=torch.bool), memory
+            value = iterate.measured[self.quantity].to(reference.dtype)
         improved = value < (1 - self.improvement) * reference
-        since = torch.where(improved, 0, memory["since"] + 1)
+        since = torch.where(improved, 0, since + 1)
         memory = {"reference": torch.where(improved, value, reference), "since": since}
         return since >= self.window, memory
 

@@ -87,6 +87,8 @@ class Anderson(Iterator[AndersonState]):
             raise ValueError(f"regularization must lie in [0, 1), got {self.regularization}")
         if not 0 < self.shrink <= 1:
             raise ValueError(f"shrink must lie in (0, 1], got {self.shrink}")
+        if not isinstance(self.minimize, str):
+            raise TypeError(f"minimize must be a name, got {self.minimize!r}")
         if not self.largest_weight > 0:
             raise ValueError(f"largest_weight must be above 0, got {self.largest_weight}")
 
@@ -198,10 +200,11 @@ class Anderson(Iterator[AndersonState]):
         if self.minimize == "residual":
             return operator(point), None
         residual, measured = operator.evaluate(point)
-        if self.minimize not in measured:
+        tensors = sorted(name for name, value in measured.items() if value.dim() > 1)
+        if self.minimize not in tensors:
             raise ValueError(
-                f"Anderson minimizes {self.minimize!r}, but the operator measures "
-                f"{sorted(measured) or 'nothing'}; report it from Operator.evaluate"
+                f"Anderson minimizes {self.minimize!r}, but the tensors that the operator measures "
+                f"are {tensors or 'none'}; report it from Operator.evaluate"
             )
         return residual, measured[self.minimize]
 

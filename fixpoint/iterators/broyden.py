@@ -9,8 +9,8 @@ H starts from beta I and is never formed: from pairs S and Y, oldest first, the 
 (Byrd, Nocedal & Schnabel, Math. Programming 1994, section 6). That is Anderson mixing with other
 weights, from one new row and column of a small matrix a step. A full memory is emptied before the
 next pair enters, as in Kelley (Iterative Methods for Linear and Nonlinear Equations, 1995, section
-7.3): dropping the oldest pair instead takes up to 3 times as many evaluations on ill-conditioned
-problems.
+7.3): dropping the oldest pair instead took two to three times as many evaluations on
+ill-conditioned problems.
 
 Every row keeps an anchor: the last accepted point a with its residual r_a. Steps and differences
 start there. A quasi-Newton point whose residual is not below the anchor's is refused, and the next

@@ -15,8 +15,9 @@ in a row one is a Newton step that kept its promise, or `krylov + 1` forward ste
 along d would be the poorer use of them: d descends only as far as the differences are right, and
 with rounding inside T they may not be.
 
-Never worse than the forward step: d is cut to `largest_step` forward steps, and used only if GMRES
-took away `least_reduction` of the residual. Then all Newton steps together move a row by at most
+Where forward steps solve, so does it: d is cut to `largest_step` forward steps, not tried where
+the cut leaves less than c of it, and used only if GMRES took away `least_reduction` of the
+residual. Then all Newton steps together move a row by at most
 largest_step mixing ||T z^0|| / (c least_reduction), because each pays for its length with residual
 and forward steps of a beta-cocoercive T with mixing < 2 beta raise none. Hence such a T with a
 zero is solved: infinitely many forward steps converge with errors that sum, as Krasnoselskii-Mann
@@ -135,10 +136,10 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         direction, remaining = gmres.solution()
         length = kernels.row_norm(direction)
         solved = length.isfinite() & (remaining <= 1 - self.least_reduction)
-        failed = ~resting & ~solved & (state.anchor_norm > 0)
-        newton = ~resting & solved
-
         longest = self.largest_step * self.mixing * state.anchor_norm
+        # A direction cut to less than c of itself cannot bring the decrease that is demanded.
+        newton = ~resting & solved & (longest >= self.decrease * length)
+        failed = ~resting & ~newton & (state.anchor_norm > 0)
         shortened = newton & (length > longest)
         factor = state.damping * torch.where(shortened, longest / length, 1.0)
         proposed = anchor.to(direction.dtype) + expand_rows(factor, direction) * direction
