@@ -118,8 +118,9 @@ def markdown(results: dict[str, Any]) -> str:
         f"Time and memory of an AutoencoderKL with channels {tuple(results['channels'])} and "
         "random weights: the same work as with trained ones, no accuracy. Seconds are those of one "
         "evaluation of E(D(z)), or of one gradient step. Peak memory is added to the weights, "
-        "measured as above but after two steps: what ten differences of pictures add to ours is "
-        "120 bytes a pixel and frame (30 MiB at 512 x 512). Frames are rows of a batch and all inverted at once, as in the paper.",
+        "measured as above but after two steps: ten differences of pictures add 120 bytes a pixel "
+        "and frame to ours (30 MiB at 512 x 512). Frames are rows of a batch and all inverted at "
+        "once, as in the paper.",
         "",
         *table(
             ("input", "method", "s a step", "peak MiB", "weights MiB", "peak, gradient = 1"),

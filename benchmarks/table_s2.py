@@ -286,7 +286,8 @@ def markdown(results: dict[str, Any]) -> str:
         lines += [f"### {name}, the paper's settings", "", *table(head, rows, words=2), ""]
     lines += [
         f"The iterators of this library after at most {results['evaluations']} evaluations, "
-        "without stop rules (Newton-Krylov with differences of 0.05), with nothing, rounding to 8 bits, or its cells between D and E. "
+        "without stop rules (Newton-Krylov with differences of 0.05), with nothing, rounding to 8 "
+        "bits, or its cells between D and E. "
         "Returned is the point of least residual of each crop; the last line is what a user gets.",
         "",
     ]

@@ -200,11 +200,10 @@ class Anderson(Iterator[AndersonState]):
         if self.minimize == "residual":
             return operator(point), None
         residual, measured = operator.evaluate(point)
-        tensors = sorted(name for name, value in measured.items() if value.dim() > 1)
-        if self.minimize not in tensors:
+        if self.minimize not in measured:
             raise ValueError(
-                f"Anderson minimizes {self.minimize!r}, but the tensors that the operator measures "
-                f"are {tensors or 'none'}; report it from Operator.evaluate"
+                f"Anderson minimizes {self.minimize!r}, but the operator measures "
+                f"{sorted(measured) or 'nothing'}; report it from Operator.evaluate"
             )
         return residual, measured[self.minimize]
 

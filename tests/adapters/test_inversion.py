@@ -88,9 +88,11 @@ def test_the_method_is_chosen_by_dtype_and_by_what_is_hidden():
     assert full.memory > half.memory
     assert full.mixing > half.mixing
     assert default_iterator(EightBit(), torch.float16) == full
-    for hidden in (Masked(KNOWN), PerRow((EightBit(), Masked(KNOWN)))):
+    for hidden in (Masked(KNOWN), PerRow((Masked(KNOWN), Masked(KNOWN, Clip())))):
         for dtype in (torch.float32, torch.bfloat16):
             assert default_iterator(hidden, dtype) == ForwardStep()
+    with pytest.raises(ValueError, match="invert them apart"):
+        default_iterator(PerRow((EightBit(), Masked(KNOWN))))
 
 
 def shown(*observations):
@@ -134,7 +136,8 @@ def test_rounding_that_is_repeated_or_covered_has_no_floor(observation):
 def test_what_a_mask_hides_is_not_taken_for_rounding_left_out():
     for mask in (KNOWN, torch.ones_like(KNOWN)):
         masked = Masked(mask)
-        level = [pytest.approx(0.9 * masked.deviation_level)]
+        share = float(mask.float().mean()) ** 0.5
+        level = [pytest.approx(0.9 * share * masked.deviation_level)]
         assert floors(masked, shown(EightBit())) == {"deviation_level": level}
 
 
@@ -142,6 +145,13 @@ def test_rounding_left_out_of_a_mask_is_at_the_level_of_its_share():
     share = math.sqrt(float(KNOWN.float().mean()))
     level = [pytest.approx(share * EIGHT_BIT_NOISE)]
     assert floors(Masked(KNOWN, Clip()), shown(EightBit())) == {"misfit": level}
+
+
+def test_clipped_values_carry_no_noise():
+    half_white = Pictures(torch.ones(1, 3, 64, 64), Clip())
+    half_white.values[..., :32] = 0
+    (level,) = floors(RoundingCells(), half_white)["deviation_level"]
+    assert level == pytest.approx(0.9 * 0.5**0.5 * RoundingCells().deviation_level)
 
 
 def test_every_row_has_its_own_floor():

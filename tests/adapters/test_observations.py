@@ -350,7 +350,7 @@ def test_a_picture_of_nothing_but_clipped_values_is_no_nan():
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({}, "0.0"),
+        ({"level": 0.0}, "0.0"),
         ({"level": -0.1}, "-0.1"),
         ({"level": math.inf}, "inf"),
         ({"level": math.nan}, "nan"),
@@ -429,15 +429,15 @@ def test_a_mask_that_knows_everything_is_no_mask():
 
 
 def test_the_levels_of_a_mask_scale_with_the_root_of_what_is_known():
-    share = math.sqrt(12 / 48)
-    masked = Masked(known(), RoundingCells(tolerance=0.7))
-    assert masked.noise_level == pytest.approx(share * EIGHT_BIT_NOISE)
-    assert masked.deviation_level == pytest.approx(share * EIGHT_BIT_NOISE * 0.3**1.5)
+    image = torch.zeros(1, 3, 6, 8)
+    assert Masked(known()).free_shares(image) == pytest.approx(12 / 48)
+    assert Masked(known()).free_shares(image + 1) == 0  # clipped values carry no noise
     mask = torch.zeros(300, 300, dtype=torch.bool)
     mask[:150, :150] = True
     truth = 0.95 * uniform(0, 1, 3, 300, 300)
     left = root_mean_square(deviation(Masked(mask), truth, EightBit()(truth)))
-    assert float(left) == pytest.approx(Masked(mask).deviation_level, rel=0.05)
+    share = float(Masked(mask).free_shares(truth)) ** 0.5
+    assert float(left) == pytest.approx(share * Masked(mask).deviation_level, rel=0.05)
 
 
 def test_only_a_mask_hides():
@@ -483,8 +483,8 @@ def test_a_mask_over_an_observation_per_row_keeps_its_rows_apart():
 def test_a_mask_over_an_observation_per_row_has_the_levels_of_each():
     masked = Masked(known(), PerRow((EightBit(), Identity(), RoundingCells())))
     inner = masked.observation
-    torch.testing.assert_close(masked.noise_levels(3), inner.noise_levels(3) / 2)
-    torch.testing.assert_close(masked.deviation_levels(3), inner.deviation_levels(3) / 2)
+    torch.testing.assert_close(masked.noise_levels(3), inner.noise_levels(3))
+    torch.testing.assert_close(masked.deviation_levels(3), inner.deviation_levels(3))
 
 
 # All of them, seen from the picture
