@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fixpoint import kernels, schedules
-from fixpoint.adapters import Autoencoder, invert_by_encoder, invert_by_gradient
+from fixpoint.adapters import Autoencoder, Clip, Jpeg, Masked, invert_by_encoder, invert_by_gradient
+from fixpoint.adapters.demo import photograph
 from fixpoint.adapters.row_lbfgs import RowLBFGS
 from fixpoint.rows import select_rows
 
@@ -358,3 +359,35 @@ def test_wrong_options_are_refused_before_a_model_runs(tiny, monkeypatch, option
     monkeypatch.setattr(tiny, "decode", run_anyway)
     with pytest.raises(error, match=words):
         inverted(tiny, **options)
+
+
+def test_clipping_between_decoder_and_loss_frees_what_was_clipped(autoencoder):
+    latent = 2 * autoencoder.encode(photograph(32))
+    picture = autoencoder.decode(latent).clamp(-1, 1)
+    assert ((picture.abs() == 1).float().mean()) > 0.05
+    options = {"steps": 30, "optimizer": "lbfgs", "value_range": (-1, 1)}
+    plain = invert_by_gradient(autoencoder, picture, **options)
+    clipped = invert_by_gradient(autoencoder, picture, observation=Clip(), **options)
+    assert clipped.nmse_db(latent) < plain.nmse_db(latent) - 1
+
+
+def test_what_a_mask_hides_does_not_count_in_the_loss(autoencoder):
+    picture = autoencoder.decode(autoencoder.encode(photograph(32)))
+    known = torch.zeros(32, 32, dtype=torch.bool)
+    known[:, :16] = True
+    spoilt = torch.where(known, picture, 0.9)
+    options = {"steps": 3, "value_range": (-1, 1)}
+    masked = invert_by_gradient(autoencoder, spoilt, observation=Masked(known, Clip()), **options)
+    plain = invert_by_gradient(autoencoder, spoilt, **options)
+    assert not torch.equal(masked.latent, plain.latent)
+
+    def error(inversion):
+        return (inversion.reconstruction - picture)[..., known].square().mean()
+
+    assert error(masked) < error(plain)
+
+
+def test_what_has_no_derivative_is_refused_before_a_model_runs(autoencoder, monkeypatch):
+    monkeypatch.setattr(autoencoder, "encode", lambda pictures: pytest.fail("encoded"))
+    with pytest.raises(ValueError, match="no derivative"):
+        invert_by_gradient(autoencoder, photograph(32), observation=Jpeg(quality=75))
