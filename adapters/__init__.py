@@ -1,6 +1,7 @@
 """Where tensors meet the world: autoencoders, pictures, plots and the command line."""
 
 from fixpoint.adapters.autoencoder import Autoencoder
+from fixpoint.adapters.composed_observations import Masked, PerRow
 from fixpoint.adapters.decoder_inversion import DecoderInversion
 from fixpoint.adapters.files import read_latent, write_latent
 from fixpoint.adapters.gradient_inversion import invert_by_gradient
@@ -17,9 +18,7 @@ from fixpoint.adapters.observations import (
     EightBit,
     Identity,
     Jpeg,
-    Masked,
     Observation,
-    PerRow,
     RoundingCells,
     WhiteNoise,
 )

@@ -27,8 +27,12 @@ from tqdm import tqdm
 
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
+from fixpoint.adapters.composed_observations import Masked
 from fixpoint.adapters.inversion import Inversion, finish, readable, synchronize
-from fixpoint.adapters.observations import Masked, Observation, as_observation
+from fixpoint.adapters.observations import (
+    Observation,
+    as_observation,
+)
 from fixpoint.adapters.row_lbfgs import RowLBFGS
 from fixpoint.rows import where_rows
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoder import Autoencoder
+from fixpoint.adapters.composed_observations import PerRow
 from fixpoint.adapters.decoder_inversion import DecoderInversion
 from fixpoint.adapters.observations import (
     EightBit,
     Identity,
     Observation,
-    PerRow,
     RoundingCells,
 )
 from fixpoint.adapters.pictures import Pictures, as_pictures, check_sides, to_pil

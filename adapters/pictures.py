@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.adapters.composed_observations import PerRow
 from fixpoint.adapters.observations import (
     Clip,
     EightBit,
     Identity,
     Jpeg,
     Observation,
-    PerRow,
     from_levels,
     to_levels,
 )

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.adapters.composed_observations import PerRow
 from fixpoint.adapters.demo import PHOTOGRAPH
 from fixpoint.adapters.observations import (
     Clip,
@@ -19,7 +20,6 @@ from fixpoint.adapters.observations import (
     Identity,
     Jpeg,
     Observation,
-    PerRow,
 )
 from fixpoint.adapters.pictures import as_pictures, read_picture
 

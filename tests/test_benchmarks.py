@@ -256,3 +256,16 @@ def test_a_fresh_process_measures_and_a_failure_is_told(tmp_path):
     assert found["failed"] is None
     if sys.platform == "linux":
         assert found["peak_bytes"] > picture.stat().st_size
+
+
+def test_the_page_of_results_is_rendered_from_what_was_measured(tmp_path):
+    stored = sorted((ROOT / "docs" / "results").glob("*.json"))
+    assert {path.stem for path in stored} >= {"table_s1", "hard"}
+    (tmp_path / "results").mkdir()
+    for path in stored:
+        (tmp_path / "results" / path.name).write_text(path.read_text())
+    contents = paper.render(tmp_path)
+    assert not any(content["setting"]["quick"] for content in contents.values())
+    assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text()
+    figures = {path.name for path in (tmp_path / "results").glob("*.png")}
+    assert figures == {path.name for path in (ROOT / "docs" / "results").glob("*.png")}
