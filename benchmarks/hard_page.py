@@ -47,6 +47,7 @@ def markdown(results: dict[str, Any]) -> str:
     for name, model in results["models"].items():
         lines += [f"### {name}", "", *_groups_table(model), "", *_tuning_table(model), ""]
         lines += [*_content_table(model), "", *_gradient_table(model), "", *_halves_table(model)]
+        lines += ["", *_many_table(model["many"], results["many"]), ""]
         lines += ["", *_starts_text(model["starts"]), "", *_oracle_table(model["oracle"]), ""]
     return "\n".join([*lines, "![The hard set](results/hard.png)", ""])
 
@@ -159,6 +160,22 @@ def _halves_table(model: dict[str, Any]) -> list[str]:
     ]
     head = ("observation", "precision", "NMSE (dB)", "lost to float32", "behind its oracle")
     return ["Ours with the model in 16 bits:", "", *table(head, rows, words=2)]
+
+
+def _many_table(lines: list[dict[str, Any]], count: int) -> list[str]:
+    head = ("precision", "NMSE (dB)", "worst", "evaluations", "behind its oracle", *CONTENTS)
+    rows = [
+        (
+            line["dtype"],
+            _pm(line),
+            number(line["worst_db"]),
+            number(line["evaluations"], ".0f"),
+            f"{number(line['nmse_db'] - line['oracle_db'], '.2f')} / {number(line['gap_db'])}",
+            *(number(line["by_content"][content]) for content in CONTENTS),
+        )
+        for line in lines
+    ]
+    return [f"Ours alone on {count} 8-bit pictures, and by content:", "", *table(head, rows)]
 
 
 def _starts_text(starts: dict[str, Any]) -> list[str]:

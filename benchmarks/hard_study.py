@@ -44,6 +44,7 @@ from fixpoint.adapters.pictures import as_pictures
 from fixpoint.iterate import Iterate
 
 EACH = 1  # latents a content
+MANY = 4  # for ours alone
 EVALUATIONS = 30
 FULL = ("8-bit", "JPEG 75")  # groups for which the gradient runs with all its settings
 STEPS, FEW_STEPS = 200, 50
@@ -110,12 +111,14 @@ def measure(context: Context) -> dict[str, Any]:
         models[name] = {
             "groups": {each: _group(name, autoencoder, groups[each], context) for each in groups},
             "halves": _halves(name, groups, context),
+            "many": many(name, context),
             "starts": _starts(name, autoencoder, groups["8-bit"]),
             "oracle": [] if context.quick else _oracle(name, autoencoder, groups["8-bit"]),
         }
     return {
         "cases": len(models) * len(OBSERVATIONS) * len(truth),
         "latents": len(truth),
+        "many": MANY * len(CONTENTS),
         "steps": STEPS,
         "few_steps": FEW_STEPS,
         "models": models,
@@ -296,6 +299,22 @@ def _halves(name: str, groups: dict[str, Group], context: Context) -> list[dict[
             line = _line(errors, inversion.evaluations, watched.oracle)
             lines.append({"group": each, "dtype": dtype, **line})
             print(f"{name:<26}{each:<16}{dtype} {line['nmse_db']:.1f} dB", flush=True)
+    return lines
+
+
+def many(name: str, context: Context) -> list[dict[str, Any]]:
+    """Ours alone on more 8-bit pictures, in every precision."""
+    each, size = (1, 32) if context.quick else (MANY, 64)
+    cases = group(
+        context.autoencoders[name], "8-bit", latents(context.autoencoders[name], each, size)
+    )
+    lines = []
+    for dtype in ("float32", "float16", "bfloat16"):
+        inversion, watched = ours(context.load(name, dtype), cases)
+        errors = cases.nmse_db(inversion.latent)
+        line = _line(errors, inversion.evaluations, watched.oracle)
+        lines.append({"dtype": dtype, **line, "by_content": _by_content(errors)})
+        print(f"{name:<26}{len(errors)} pictures in {dtype} {line['nmse_db']:.1f} dB", flush=True)
     return lines
 
 

@@ -196,7 +196,7 @@ def test_the_readme_table_takes_the_better_rate_and_stands_between_the_markers(t
         for steps in (0, 5, 20, 100)
     ]
     model = {"rows": rows, "peaks": {family: 100 * len(family) for family in shown}}
-    text = readme_table.readme_table({"memory_side": 512, "models": {"`one`": model}})
+    text = readme_table.readme_table({"crops": 3, "memory_side": 512, "models": {"`one`": model}})
     rates = [r["nmse_db"] for r in rows if r["family"] in readme_table.PAPER_RATES]
     assert len(text.splitlines()) == 2 + len(readme_table.SHOWN) + 2
     assert f"the better of the paper's rates | 100 steps | {min(rates):.1f} ± 0.5 dB |" in text
