@@ -117,6 +117,7 @@ def measure(context: Context) -> dict[str, Any]:
         }
     return {
         "cases": len(models) * len(OBSERVATIONS) * len(truth),
+        "pictures": f"The hard set, {len(truth)} latents an autoencoder",
         "latents": len(truth),
         "many": MANY * len(CONTENTS),
         "steps": STEPS,

@@ -79,7 +79,10 @@ def measure(name: str, context: Context, out: Path) -> None:
     """Measure one section and store what was found."""
     started = time.perf_counter()
     results = import_module(name).measure(context)
-    content = {"setting": setting(context), "results": ready_for_json(results)}
+    found = setting(context)
+    if "pictures" in results:  # a section with pictures of its own
+        found |= {"pictures": results["pictures"], "overlapping": False}
+    content = {"setting": found, "results": ready_for_json(results)}
     write_json(out / "results" / f"{name}.json", content)
     print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
 
