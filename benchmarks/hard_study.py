@@ -45,7 +45,7 @@ from fixpoint.iterate import Iterate
 
 EACH = 1  # latents a content
 MANY = 4  # for ours alone
-EVALUATIONS = 30
+EVALUATIONS, LONG = 30, 100
 FULL = ("8-bit", "JPEG 75")  # groups for which the gradient runs with all its settings
 STEPS, FEW_STEPS = 200, 50
 GRADIENT: dict[str, dict[str, Any]] = {
@@ -304,17 +304,20 @@ def _halves(name: str, groups: dict[str, Group], context: Context) -> list[dict[
 
 
 def many(name: str, context: Context) -> list[dict[str, Any]]:
-    """Ours alone on more 8-bit pictures, in every precision."""
+    """Ours alone on more 8-bit pictures, in every precision, and in float32 for longer."""
     each, size = (1, 32) if context.quick else (MANY, 64)
     cases = group(
         context.autoencoders[name], "8-bit", latents(context.autoencoders[name], each, size)
     )
     lines = []
-    for dtype in ("float32", "float16", "bfloat16"):
-        inversion, watched = ours(context.load(name, dtype), cases)
+    runs = (("float32", EVALUATIONS), ("float32", LONG), ("float16", EVALUATIONS))
+    for dtype, evaluations in (*runs, ("bfloat16", EVALUATIONS)):
+        inversion, watched = ours(context.load(name, dtype), cases, evaluations)
         errors = cases.nmse_db(inversion.latent)
         line = _line(errors, inversion.evaluations, watched.oracle)
-        lines.append({"dtype": dtype, **line, "by_content": _by_content(errors)})
+        lines.append(
+            {"dtype": dtype, "limit": evaluations, **line, "by_content": _by_content(errors)}
+        )
         print(f"{name:<26}{len(errors)} pictures in {dtype} {line['nmse_db']:.1f} dB", flush=True)
     return lines
 
