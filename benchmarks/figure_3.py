@@ -89,6 +89,7 @@ def _panel(
         shown.setdefault("Pareto front", line)
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
+    axes.tick_params(axis="x", which="major", labelsize=8)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -141,7 +141,9 @@ class Anderson(Iterator[AndersonState]):
             finite = finite & norm.isfinite()
         lowered = norm < state.anchor_norm
         accepted = finite & (lowered | ~accelerated) if self.safeguard else finite
-        shortened = ~accelerated & ~(norm <= state.anchor_norm) & (self.shrink < 1)
+        rounding = 8 * torch.finfo(norm.dtype).eps
+        too_long = ~accelerated & ~(norm <= (1 + rounding) * state.anchor_norm)
+        shortened = too_long & (self.shrink < 1)
 
         # In the accumulation dtype: differences of 16-bit numbers can overflow.
         wide = kernels.accumulation_dtype(point.dtype)
