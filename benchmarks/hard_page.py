@@ -97,10 +97,11 @@ def _tuning_table(model: dict[str, Any]) -> list[str]:
     rows = []
     for name, found in model["groups"].items():
         best = found["by_hand"]
+        setting, *per_row = best["setting"].split("; PerRow")
         rows.append(
             (
                 name,
-                f"`{best['setting']}`",
+                f"`{setting}`" + ("; what each picture shows" if per_row else ""),
                 number(best["nmse_db"]),
                 number(best["evaluations"], ".0f"),
                 number(found["ours"]["nmse_db"] - best["nmse_db"]),
