@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from context import number, table
+from context import mean_and_interval, number, table
 from hard_set import CONTENTS, OBSERVATIONS
 from hard_study import (
     BY_HAND,
@@ -52,10 +52,6 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "![The hard set](results/hard.png)", ""])
 
 
-def _pm(line: dict[str, Any]) -> str:
-    return f"{number(line['nmse_db'])} ± {number(line['interval_db'])}"
-
-
 def _best(lines: dict[str, Any], key: str = "nmse_db") -> tuple[str, dict[str, Any]]:
     return min(lines.items(), key=lambda item: item[1][key])
 
@@ -70,9 +66,9 @@ def _groups_table(model: dict[str, Any]) -> list[str]:
                 name,
                 number(found["encoder"]["nmse_db"]),
                 number(paper["oracle_db"]),
-                _pm(gradient),
+                mean_and_interval(gradient),
                 number(found["ours_5"]["nmse_db"]),
-                _pm(found["ours"]),
+                mean_and_interval(found["ours"]),
                 number(found["ours"]["worst_db"]),
                 number(found["ours"]["evaluations"], ".0f"),
                 f"{number(found['ours']['nmse_db'] - found['ours']['oracle_db'], '.2f')} / "
@@ -140,7 +136,7 @@ def _content_table(model: dict[str, Any]) -> list[str]:
 
 def _gradient_table(model: dict[str, Any]) -> list[str]:
     rows = [
-        (name, setting, _pm(line), number(line["oracle_db"]))
+        (name, setting, mean_and_interval(line), number(line["oracle_db"]))
         for name in FULL
         for setting, line in model["groups"][name]["gradient"].items()
     ]
@@ -153,7 +149,7 @@ def _halves_table(model: dict[str, Any]) -> list[str]:
         (
             line["group"],
             line["dtype"],
-            _pm(line),
+            mean_and_interval(line),
             number(line["nmse_db"] - model["groups"][line["group"]]["ours"]["nmse_db"]),
             f"{number(line['nmse_db'] - line['oracle_db'], '.2f')} / {number(line['gap_db'])}",
         )
@@ -177,7 +173,7 @@ def _many_table(lines: list[dict[str, Any]], count: int) -> list[str]:
         (
             line["dtype"],
             str(line["limit"]),
-            _pm(line),
+            mean_and_interval(line),
             number(line["worst_db"]),
             number(line["evaluations"], ".0f"),
             f"{number(line['nmse_db'] - line['oracle_db'], '.2f')} / {number(line['gap_db'])}",

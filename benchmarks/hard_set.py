@@ -61,9 +61,9 @@ class Group:
     observation: Observation | None
     known: Tensor
 
-    def nmse_db(self, latent: Tensor, rows: Tensor | None = None) -> Tensor:
+    def nmse_db(self, latent: Tensor, truth: Tensor | None = None) -> Tensor:
         """The error of each row in dB, over the latents that are known."""
-        truth = self.truth if rows is None else self.truth[rows]
+        truth = self.truth if truth is None else truth
         return nmse_db(latent * self.known, truth * self.known)
 
 

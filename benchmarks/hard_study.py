@@ -8,14 +8,13 @@ points, to count deceptive zeros; and what an oracle makes of rounding and the d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from context import Context
+from context import Context, summary
 from hard_set import CONTENTS, OBSERVATIONS, Group, group, latents
 from torch import Tensor
+from trajectory import Trajectory
 
 from fixpoint import (
     Adam,
@@ -41,7 +40,6 @@ from fixpoint.adapters import (
 from fixpoint.adapters.inversion import default_iterator, default_observation, default_stop
 from fixpoint.adapters.observations import EIGHT_BIT_NOISE
 from fixpoint.adapters.pictures import as_pictures
-from fixpoint.iterate import Iterate
 
 EACH = 1  # latents a content
 MANY = 4  # for ours alone
@@ -74,35 +72,6 @@ DECEIVED_DB = 10.0
 BOUNDED = ("photographs", "text", "noise", "interpolations")
 
 
-@dataclass
-class Watched:
-    """The errors along a run, in dB: (evaluations, cases), NaN for rows that have left."""
-
-    group: Group
-    errors: list[Tensor] = field(default_factory=list)
-
-    def __call__(self, iterate: Iterate) -> None:
-        self.add(iterate.state.point, iterate.rows)
-
-    def add(self, point: Tensor, rows: Tensor) -> None:
-        self.errors.append(torch.full((len(self.group.truth),), math.nan))
-        self.errors[-1][rows] = self.group.nmse_db(point, rows).float()
-
-    @property
-    def oracle(self) -> Tensor:
-        """The least error of every case."""
-        return torch.stack(self.errors).nan_to_num(nan=math.inf).amin(0)
-
-    @property
-    def curve(self) -> Tensor:
-        """The mean error, evaluation by evaluation; rows that have left keep their last."""
-        latest, means = self.errors[0], []
-        for errors in self.errors:
-            latest = torch.where(errors.isnan(), latest, errors)
-            means.append(latest.mean())
-        return torch.stack(means)
-
-
 def measure(context: Context) -> dict[str, Any]:
     models = {}
     for name, autoencoder in context.autoencoders.items():
@@ -128,8 +97,8 @@ def measure(context: Context) -> dict[str, Any]:
 
 def ours(
     autoencoder: Autoencoder, cases: Group, evaluations: int = EVALUATIONS
-) -> tuple[Inversion, Watched]:
-    watched = Watched(cases)
+) -> tuple[Inversion, Trajectory]:
+    watched = Trajectory(cases.truth, cases.nmse_db)
     inversion = invert(
         autoencoder,
         cases.pictures,
@@ -177,11 +146,7 @@ def _start(autoencoder: Autoencoder, cases: Group) -> Tensor:
 def _line(
     errors: Tensor, evaluations: Tensor | None = None, oracle: Tensor | None = None
 ) -> dict[str, Any]:
-    line = {
-        "nmse_db": float(errors.mean()),
-        "interval_db": 1.96 * float(errors.std()) / math.sqrt(len(errors)),
-        "worst_db": float(errors.max()),
-    }
+    line = summary(errors)
     if evaluations is not None:
         line["evaluations"] = float(evaluations.float().mean())
     if oracle is not None:
@@ -209,7 +174,7 @@ def _paper(autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
     }
     lines = {}
     for method, iterator in methods.items():
-        watched = Watched(cases)
+        watched = Trajectory(cases.truth, cases.nmse_db)
         solution = solve(
             operator,
             operator.start,
@@ -231,8 +196,7 @@ def _gradient(autoencoder: Autoencoder, cases: Group, quick: bool) -> dict[str, 
     for setting, options in GRADIENT.items():
         if not full and setting != STRONGEST:
             continue
-        watched = Watched(cases)
-        rows = torch.arange(len(cases.truth))
+        watched = Trajectory(cases.truth, cases.nmse_db)
         if isinstance(cases.observation, Masked):  # it is told of the mask, too
             options = options | {"observation": Masked(cases.observation.known, Clip())}
         inversion = invert_by_gradient(
@@ -240,17 +204,13 @@ def _gradient(autoencoder: Autoencoder, cases: Group, quick: bool) -> dict[str, 
             cases.pictures,
             steps=steps,
             value_range=(-1, 1),
-            callback=_adder(watched, rows),
+            callback=lambda step, z, watched=watched: watched.add(z),
             **options,
         )
         errors = cases.nmse_db(inversion.latent)
         lines[setting] = _line(errors, inversion.evaluations, watched.oracle)
         lines[setting]["by_content"] = _by_content(errors)
     return lines
-
-
-def _adder(watched: Watched, rows: Tensor) -> Callable[[int, Tensor], None]:
-    return lambda step, z: watched.add(z, rows)
 
 
 def _by_hand(autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
@@ -266,7 +226,7 @@ def _by_hand(autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
             autoencoder.encode, autoencoder.decode, cases.pictures, observed
         )
         for setting, iterator in BY_HAND.items():
-            watched = Watched(cases)
+            watched = Trajectory(cases.truth, cases.nmse_db)
             solve(
                 operator,
                 operator.start,

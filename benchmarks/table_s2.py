@@ -7,7 +7,6 @@ their own settings, with nothing, rounding, or the cells of rounding inside the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from context import Context, mean_and_interval, number, summary, table
 from matplotlib.figure import Figure
 from torch import Tensor
+from trajectory import Trajectory
 
 from fixpoint import (
     Adam,
@@ -26,7 +26,6 @@ from fixpoint import (
     InertialKM,
     Iterator,
     NewtonKrylov,
-    kernels,
     schedules,
     solve,
 )
@@ -39,7 +38,6 @@ from fixpoint.adapters import (
     nmse_db,
 )
 from fixpoint.adapters.files import write_whole
-from fixpoint.iterate import Iterate
 
 STEPS = (20, 50, 100)
 EVALUATIONS = 30
@@ -69,41 +67,6 @@ OPTIMIZERS: dict[str, Choice] = {
     # rho = 2 lambda beta; lambda = 0.005 is within theorem 2's bound for alpha = 0.9.
     "inertial KM": lambda rate: InertialKM(inertia=0.9, relaxation=0.005, cocoercivity=100 * rate),
 }
-
-
-@dataclass
-class Trajectory:
-    """The errors of every point at which T was evaluated for its own sake.
-
-    `errors` and `residuals` hold a (batch,) tensor a point, NaN for rows that have left.
-    """
-
-    truth: Tensor
-    errors: list[Tensor] = field(default_factory=list)
-    residuals: list[Tensor] = field(default_factory=list)
-
-    def add(self, point: Tensor, residual: Tensor, rows: Tensor | None = None) -> None:
-        rows = torch.arange(len(self.truth)) if rows is None else rows
-        for kept, values in (
-            (self.errors, nmse_db(point, self.truth[rows])),
-            (self.residuals, residual.double()),
-        ):
-            kept.append(torch.full((len(self.truth),), torch.nan, dtype=torch.float64))
-            kept[-1][rows] = values.double()
-
-    @property
-    def oracle(self) -> Tensor:
-        """The least error of each row: what a perfect stop rule would return."""
-        return torch.stack(self.errors).nan_to_num(nan=torch.inf).amin(0)
-
-    @property
-    def curve(self) -> list[float]:
-        """Mean error point by point; rows that have left keep their last."""
-        latest, means = self.errors[0], []
-        for errors in self.errors:
-            latest = torch.where(errors.isnan(), latest, errors)
-            means.append(round(float(latest.mean()), 3))
-        return means
 
 
 def measure(context: Context) -> dict[str, Any]:
@@ -138,7 +101,7 @@ def steps_of_varying_size(
     for step in range(evaluations):
         if step:
             state = choice(schedule(step - 1)).step(operator, state)
-        trajectory.add(state.point, kernels.row_norm(state.residual))
+        trajectory.add(state.point)
     return trajectory
 
 
@@ -188,9 +151,6 @@ def _solved(
 ) -> tuple[Trajectory, Any]:
     trajectory = Trajectory(truth)
 
-    def watch(iterate: Iterate) -> None:
-        trajectory.add(iterate.state.point, iterate.residual_norm, iterate.rows)
-
     solution = solve(
         operator,
         operator.start,
@@ -198,7 +158,7 @@ def _solved(
         rtol=0.0,
         atol=0.0,
         max_iterations=points - 1,
-        callback=watch,
+        callback=trajectory,
     )
     return trajectory, solution
 
@@ -220,7 +180,7 @@ def _ours(context: Context, name: str) -> list[dict[str, Any]]:
                     "evaluations": float(solution.evaluations.float().mean()),
                     "returned": summary(nmse_db(solution.z, truth)),
                     "oracle": summary(trajectory.oracle),
-                    "curve": trajectory.curve,
+                    "curve": [round(value, 3) for value in trajectory.curve.tolist()],
                 }
             )
             _say(name, rows[-1])
@@ -231,9 +191,7 @@ def _ours(context: Context, name: str) -> list[dict[str, Any]]:
         pictures,
         max_iterations=evaluations - 1,
         value_range=(-1, 1),
-        callback=lambda iterate: trajectory.add(
-            iterate.state.point, iterate.residual_norm, iterate.rows
-        ),
+        callback=trajectory,
     )
     rows.append(
         {
@@ -243,7 +201,7 @@ def _ours(context: Context, name: str) -> list[dict[str, Any]]:
             "evaluations": float(inversion.evaluations.float().mean()),
             "returned": summary(inversion.nmse_db(truth)),
             "oracle": summary(trajectory.oracle),
-            "curve": trajectory.curve,
+            "curve": [round(value, 3) for value in trajectory.curve.tolist()],
         }
     )
     _say(name, rows[-1])

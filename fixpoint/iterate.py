@@ -20,3 +20,8 @@ class Iterate:
     residual_norm: Float[Tensor, " batch"]  # ||T point||
     point_norm: Float[Tensor, " batch"]  # ||point||
     measured: dict[str, Tensor]  # what `Operator.evaluate` measured at `point`
+
+    @property
+    def numbers(self) -> dict[str, Float[Tensor, " batch"]]:
+        """What was measured as one number a row."""
+        return {name: value for name, value in self.measured.items() if value.dim() == 1}

@@ -323,7 +323,7 @@ def _advance(
 
 def _shown(iterate: Iterate, running: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
     """Residuals and measured numbers, NaN for rows that have ended but not left."""
-    numbers = {name: value for name, value in iterate.measured.items() if value.dim() == 1}
+    numbers = iterate.numbers
     if running is None:
         return iterate.residual_norm, numbers
     return (
@@ -377,7 +377,7 @@ def _empty(z0: Tensor) -> Solution:
 
 
 def _check_measured(keep: str, iterate: Iterate) -> None:
-    numbers = sorted(name for name, value in iterate.measured.items() if value.dim() == 1)
+    numbers = sorted(iterate.numbers)
     if keep not in ("best", "last", *numbers):
         raise ValueError(
             'keep must be "best", "last" or one of the numbers that the operator measures, '

@@ -167,7 +167,7 @@ class NoiseFloor(StopRule):
 
 
 def _measured(rule: StopRule, quantity: str, iterate: Iterate) -> Float[Tensor, " batch"]:
-    numbers = {name: value for name, value in iterate.measured.items() if value.dim() == 1}
+    numbers = iterate.numbers
     if quantity not in numbers:
         raise ValueError(
             f"{type(rule).__name__} watches {quantity!r}, but the operator measures "
