@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fixpoint needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch setuptools build
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[diffusers,test,lint]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[diffusers,triton,test,lint]'
 	touch $@
 
 clean:

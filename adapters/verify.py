@@ -399,8 +399,9 @@ def _run(
     kept = {k: torch.full_like(operator.start, torch.nan) for k in (n, limit)}
 
     def keep(iterate: Iterate) -> None:
-        if iterate.iteration in kept:
-            kept[iterate.iteration][iterate.rows] = iterate.state.point
+        number = int(iterate.iteration)
+        if number in kept:
+            kept[number][iterate.rows] = iterate.state.point
 
     # Room for every point, so that no ratio is thinned away.
     monitor = Cocoercivity(capacity=n + 2, precision=precision)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fixpoint.kernels import RowSums
 from fixpoint.operator import Operator
 from fixpoint.rows import select_rows
 
@@ -17,17 +18,39 @@ class TheoremWarning(UserWarning):
     """A hyper-parameter lies outside what the method's theorem allows for this operator."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the loop asks of the next step. A method may ignore it: it saves passes over memory."""
+
+    pairs: bool = False  # monitors want the sums of successive points
+    done: Bool[Tensor, " batch"] | None = None  # rows that have ended and not left yet
+    last: bool = False  # no further step follows
+
+
 @dataclass(frozen=True)
 class State:
-    """What a run knows: tensors with the batch first, and numbers shared by all rows."""
+    """What a run knows: tensors with the batch first, and numbers shared by all rows.
+
+    Methods whose update is one fused pass make the next update as soon as T is known, since that
+    pass yields the sums of this iterate, too: `sums`. Where there are none, the loop takes them.
+    """
 
     z: Float[Tensor, "batch *shape"]  # the iterate
     point: Float[Tensor, "batch *shape"]  # where T was evaluated last
     residual: Float[Tensor, "batch *shape"]  # T at `point`
+    sums: RowSums | None = field(default=None, kw_only=True)  # of `point` and `residual`
+    request: Request | None = field(default=None, kw_only=True)  # set by the loop
 
     def select(self: StateT, rows: Tensor) -> StateT:
         """The state of the rows with these indices, in that order."""
         return select_rows(self, rows)
+
+    def asked(self) -> dict[str, Any]:
+        """What was asked of the step from this state, as the kernels of updates take it."""
+        if self.request is None:
+            return {}
+        previous = (self.point, self.residual) if self.request.pairs else None
+        return {"previous": previous, "done": self.request.done}
 
 
 StateT = TypeVar("StateT", bound=State)

@@ -1,26 +1,46 @@
-"""The updates of the iterators, one file each. Imports torch, and jaxtyping for shapes.
+"""The updates of the iterators, one file each: a plain-torch reference and a Triton kernel.
 
-Every function here uses nothing but correctly rounded elementwise arithmetic and row sums of a
-fixed order, so that on the CPU a row's result is the same, bit for bit, whichever rows share its
-batch.
+Imports torch, triton where it is installed, and jaxtyping for shapes. Updates are operators of
+torch's dispatcher: CUDA tensors go to the Triton kernel, all others to the reference. Every
+function here uses nothing but correctly rounded elementwise arithmetic and row sums of a fixed
+order, so that a row's result is the same, bit for bit, whichever rows share its batch.
 """
 
-from fixpoint.kernels.adam import adam
-from fixpoint.kernels.anderson import anderson_mix, gram_row
+from fixpoint.kernels.adam import adam, adam_with_sums
+from fixpoint.kernels.anderson import GramRow, MixSums, anderson_mix, gram_row
 from fixpoint.kernels.broyden import broyden_direction, broyden_products
-from fixpoint.kernels.forward_step import forward_step
-from fixpoint.kernels.inertial_km import inertial_km
-from fixpoint.kernels.row_sums import accumulation_dtype, row_dot, row_norm
+from fixpoint.kernels.forward_step import forward_step, forward_step_with_sums
+from fixpoint.kernels.halpern import halpern
+from fixpoint.kernels.inertial_km import inertial_km, inertial_km_with_sums
+from fixpoint.kernels.library import interpreted
+from fixpoint.kernels.row_sums import (
+    PairSums,
+    RowSums,
+    accumulation_dtype,
+    row_dot,
+    row_norm,
+    row_sums,
+)
 
 __all__ = [
+    "GramRow",
+    "MixSums",
+    "PairSums",
+    "RowSums",
     "accumulation_dtype",
     "adam",
+    "adam_with_sums",
     "anderson_mix",
     "broyden_direction",
     "broyden_products",
     "forward_step",
+    "forward_step_with_sums",
     "gram_row",
+    "halpern",
     "inertial_km",
+    "inertial_km_with_sums",
+    "interpreted",
     "row_dot",
     "row_norm",
+    "row_sums",
 ]

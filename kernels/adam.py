@@ -3,13 +3,40 @@
     m' = b1 m + (1 - b1) T z,    v' = b2 v + (1 - b2) (T z)^2
     z' = z - rate * (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t)) + eps)
 
-Least traffic: read z, T z, m and v, write z', m' and v': 7 elements moved per element.
+with the sums of (z, T z).
+
+Least traffic: read z, T z, m and v, write z', m' and v': 7 elements moved per element; with a
+previous point, for the monitors, 9.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from fixpoint.kernels.library import operator, wants_gradient
+from fixpoint.kernels.row_sums import (
+    RowSums,
+    accumulation_dtype,
+    empty_sums,
+    frozen,
+    named_sums,
+    put_row_sums,
+    sums_count,
+    sums_reference,
+)
+from fixpoint.kernels.walk import (
+    divide,
+    flags,
+    jit,
+    load,
+    put_zero_sums,
+    run,
+    square_root,
+    store,
+    tl,
+)
 
 
 def adam(
@@ -18,19 +45,230 @@ def adam(
     first_moment: Float[Tensor, "batch *shape"],
     second_moment: Float[Tensor, "batch *shape"],
     *,
-    count: int,
-    rate: float,
+    count: int | Tensor,
+    rate: float | Tensor,
     betas: tuple[float, float],
     eps: float,
 ) -> tuple[
     Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]
 ]:
-    """The next `(z, m, v)`; `count` is t, the number of this step, from 1. The moments keep
-    their own dtype, so that they can be float32 beside a 16-bit `z`."""
-    residual = residual.to(first_moment.dtype)
-    first = betas[0] * first_moment + (1 - betas[0]) * residual
-    second = betas[1] * second_moment + (1 - betas[1]) * (residual * residual)
-    first_unbiased = first / (1 - betas[0] ** count)
-    second_unbiased = second / (1 - betas[1] ** count)
-    step = rate * first_unbiased / (second_unbiased.sqrt() + eps)
-    return (z.to(step.dtype) - step).to(z.dtype), first, second
+    """The next `(z, m, v)`.
+
+    Args:
+        z, residual: (batch, *shape), of any strides; T z may be in 16 bits.
+        first_moment, second_moment: (batch, *shape), m and v; they keep their own dtype, so that
+            they can be float32 beside a 16-bit `z`.
+        count: t, the number of this step, from 1. rate: its size. Either may be a tensor of one
+            number, as in a CUDA graph.
+        betas, eps: b1, b2 and eps.
+    """
+    numbers = _numbers(z, count, rate, betas)
+    call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
+    return call(
+        z, residual, first_moment, second_moment, *numbers, *betas, eps, False, None, None, None
+    )[:3]
+
+
+def adam_with_sums(
+    z: Float[Tensor, "batch *shape"],
+    residual: Float[Tensor, "batch *shape"],
+    first_moment: Float[Tensor, "batch *shape"],
+    second_moment: Float[Tensor, "batch *shape"],
+    *,
+    count: int | Tensor,
+    rate: float | Tensor,
+    betas: tuple[float, float],
+    eps: float,
+    previous: tuple[Tensor, Tensor] | None = None,
+    done: Bool[Tensor, " batch"] | None = None,
+) -> tuple[
+    Float[Tensor, "batch *shape"],
+    Float[Tensor, "batch *shape"],
+    Float[Tensor, "batch *shape"],
+    RowSums,
+]:
+    """`adam`, and the sums of z and T z.
+
+    Args:
+        z, residual, first_moment, second_moment, count, rate, betas, eps: see `adam`.
+        previous: the point before z and T there; with them come the sums of the pair.
+        done: rows to leave alone: nothing changes there, and the sums are 0.
+    """
+    numbers = _numbers(z, count, rate, betas)
+    before, value_before = previous or (None, None)
+    call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
+    following, first, second, sums = call(
+        z, residual, first_moment, second_moment,
+        *numbers, *betas, eps, True, before, value_before, done,
+    )  # fmt: skip
+    return following, first, second, named_sums(sums)
+
+
+def _numbers(
+    z: Tensor, count: int | Tensor, rate: float | Tensor, betas: tuple[float, float]
+) -> tuple[float, float, float, Tensor | None]:
+    """The rate and 1 - b^t for both moments; on the device where one of them is there."""
+    if not isinstance(count, Tensor) and not isinstance(rate, Tensor):
+        return rate, 1 - betas[0] ** count, 1 - betas[1] ** count, None
+    t = _on(z, count)
+    return 1.0, 1.0, 1.0, torch.stack((_on(z, rate), 1 - betas[0] ** t, 1 - betas[1] ** t))
+
+
+def _on(z: Tensor, number: float | Tensor) -> Tensor:
+    """A number in float64 on the device of z, without a copy from the host."""
+    if isinstance(number, Tensor):
+        return number.to(torch.float64).reshape(())
+    return torch.full((), number, dtype=torch.float64, device=z.device)
+
+
+def _reference(
+    z: Tensor,
+    residual: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    rate: float,
+    first_bias: float,
+    second_bias: float,
+    scales: Tensor | None,
+    first_beta: float,
+    second_beta: float,
+    eps: float,
+    sums: bool,
+    previous_point: Tensor | None,
+    previous_residual: Tensor | None,
+    done: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    wide = accumulation_dtype(z.dtype)
+    size, c1, c2 = (rate, first_bias, second_bias) if scales is None else scales.to(wide).unbind()
+    t = residual.to(wide)
+    first = first_beta * first_moment.to(wide) + (1 - first_beta) * t
+    second = second_beta * second_moment.to(wide) + (1 - second_beta) * (t * t)
+    step = size * (first / c1) / ((second / c2).sqrt() + eps)
+    following = (z.to(wide) - step).to(z.dtype)
+    return (
+        frozen(done, following, z),
+        frozen(done, first.to(first_moment.dtype), first_moment),
+        frozen(done, second.to(second_moment.dtype), second_moment),
+        sums_reference(sums, z, residual, previous_point, previous_residual, done),
+    )
+
+
+@jit
+def _adam_kernel(
+    following,
+    first,
+    second,
+    z,
+    residual,
+    first_moment,
+    second_moment,
+    previous_point,
+    previous_residual,
+    partial,
+    sizes,
+    rows,
+    size,
+    blocks,
+    rate: tl.float64,
+    first_bias: tl.float64,
+    second_bias: tl.float64,
+    scales,
+    first_beta: tl.float64,
+    first_rest: tl.float64,
+    second_beta: tl.float64,
+    second_rest: tl.float64,
+    eps: tl.float64,
+    done,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    x = load(z, row, index, inside, sizes, ACC)
+    m = load(first_moment, row, index, inside, sizes, ACC)
+    v = load(second_moment, row, index, inside, sizes, ACC)
+    if done is not None:
+        if tl.load(done + row) != 0:
+            store(following, row, index, inside, sizes, x)
+            store(first, row, index, inside, sizes, m)
+            store(second, row, index, inside, sizes, v)
+            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            return
+    t = load(residual, row, index, inside, sizes, ACC)
+    step_size = tl.full((), rate, ACC)
+    c1 = tl.full((), first_bias, ACC)
+    c2 = tl.full((), second_bias, ACC)
+    if scales is not None:
+        step_size = tl.load(scales).to(ACC)
+        c1 = tl.load(scales + 1).to(ACC)
+        c2 = tl.load(scales + 2).to(ACC)
+    m = tl.full((), first_beta, ACC) * m + tl.full((), first_rest, ACC) * t
+    v = tl.full((), second_beta, ACC) * v + tl.full((), second_rest, ACC) * (t * t)
+    root = square_root(divide(v, c2)) + tl.full((), eps, ACC)
+    store(following, row, index, inside, sizes, x - divide(step_size * divide(m, c1), root))
+    store(first, row, index, inside, sizes, m)
+    store(second, row, index, inside, sizes, v)
+    if SUMS > 0:
+        put_row_sums(
+            partial, row, rows, block, blocks,
+            x, t, previous_point, previous_residual, index, inside, sizes, ACC,
+        )  # fmt: skip
+
+
+def _launch(
+    z: Tensor,
+    residual: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    rate: float,
+    first_bias: float,
+    second_bias: float,
+    scales: Tensor | None,
+    first_beta: float,
+    second_beta: float,
+    eps: float,
+    sums: bool,
+    previous_point: Tensor | None,
+    previous_residual: Tensor | None,
+    done: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    following = torch.empty_like(z)
+    first, second = torch.empty_like(first_moment), torch.empty_like(second_moment)
+    found = run(
+        _adam_kernel,
+        (
+            following, first, second,
+            z, residual, first_moment, second_moment, previous_point, previous_residual,
+        ),
+        sums_count(sums, previous_point),
+        rate,
+        first_bias,
+        second_bias,
+        scales,
+        first_beta,
+        1 - first_beta,
+        second_beta,
+        1 - second_beta,
+        eps,
+        flags(done),
+        accumulation=accumulation_dtype(z.dtype),
+    )  # fmt: skip
+    return following, first, second, found
+
+
+_adam = operator(
+    "adam(Tensor z, Tensor residual, Tensor first_moment, Tensor second_moment, float rate,"
+    " float first_bias, float second_bias, Tensor? scales, float first_beta, float second_beta,"
+    " float eps, bool sums, Tensor? previous_point, Tensor? previous_residual, Tensor? done)"
+    " -> (Tensor, Tensor, Tensor, Tensor[])",
+    reference=_reference,
+    launch=_launch,
+    results=lambda z, residual, first, second, *rest: (
+        torch.empty_like(z),
+        torch.empty_like(first),
+        torch.empty_like(second),
+        empty_sums(z, sums_count(*rest[7:9])),
+    ),
+)

@@ -2,31 +2,58 @@
 
     z' = z - beta r - (dZ - beta dR) gamma,    gamma = argmin ||r - dR gamma||,   r = T z
 
-`gram_row` gives the one new row of dR^T dR that a step needs and the right-hand side dR^T r in a
-single pass over the memory; `anderson_mix` applies the weights in a second one.
-Least traffic with memory m: gram_row m + 2, anderson_mix 2 m + 3 elements moved per element.
+`anderson_mix` applies gamma and gives the new dZ along with the new point; `gram_row` forms the new
+dR, its row of dR^T dR and the right-hand side dR^T r at its new end. At its old end only the new
+entry is needed: where a step is refused, the others are known. Between the two stands a solve of
+(memory, memory) systems.
+
+Stored differences hold 0 where they were not finite. With the weight 0 that the Gram matrix's zero
+diagonal earns them, they add nothing.
+
+Least traffic with memory m: mix 2 m + 4, gram_row m + 3 elements moved per element.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels.row_sums import accumulation_dtype, row_dot
+from fixpoint.kernels.library import operator, wants_gradient
+from fixpoint.kernels.row_sums import accumulation_dtype, empty_sums, frozen, row_dot
+from fixpoint.kernels.walk import (
+    flags,
+    jit,
+    load,
+    per_row,
+    put_sum,
+    put_zero_sums,
+    run,
+    store,
+    tl,
+)
 
 
-def gram_row(
-    residual_differences: Sequence[Float[Tensor, "batch *shape"]],
-    newest: Float[Tensor, "batch *shape"],
-    residual: Float[Tensor, "batch *shape"],
-) -> tuple[Float[Tensor, "batch memory"], Float[Tensor, "batch memory"]]:
-    """`<dR_i, newest>` and `<dR_i, residual>` for every remembered difference i."""
-    row = [row_dot(difference, newest) for difference in residual_differences]
-    right_hand_side = [row_dot(difference, residual) for difference in residual_differences]
-    return torch.stack(row, 1), torch.stack(right_hand_side, 1)
+class MixSums(NamedTuple):
+    """Per row."""
+
+    point: Float[Tensor, " batch"]  # ||z'||^2
+    difference: Float[Tensor, " batch"]  # ||z' - z||^2
+
+
+class GramRow(NamedTuple):
+    """Inner products of a new difference d = r' - r, and of r', with every difference D, d first.
+
+    Those of a difference that is not finite are not, either.
+    """
+
+    value: Float[Tensor, " batch"]  # ||r'||^2
+    at_anchor: Float[Tensor, " batch"]  # <d, r>
+    newest: Float[Tensor, "batch memory"]  # <D_i, d>
+    at_value: Float[Tensor, "batch memory"]  # <D_i, r'>
 
 
 def anderson_mix(
@@ -36,14 +63,276 @@ def anderson_mix(
     residual_differences: Sequence[Float[Tensor, "batch *shape"]],
     weights: Float[Tensor, "batch memory"],
     mixing: float | Tensor,
-) -> Float[Tensor, "batch *shape"]:
-    """`z - mixing r - sum_i (dZ_i - mixing dR_i) weights_i`, in the dtype of `z`; a mixing
-    per row broadcasts against it."""
+    *,
+    done: Bool[Tensor, " batch"] | None = None,
+) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"], MixSums]:
+    """`z' = z - mixing r - sum_i (dZ_i - mixing dR_i) weights_i`, `z' - z` and their sums.
+
+    Args:
+        z, residual: (batch, *shape), of any strides; the residual may be in 16 bits.
+        point_differences, residual_differences: dZ and dR, as many as there are weights.
+        weights: (batch, memory), gamma; a row of zeros is a forward step.
+        mixing: beta; a number, or (batch,).
+        done: rows to leave alone: z' = z there, the difference and the sums are 0.
+
+    Returns:
+        z' in the dtype of `z`, z' - z in the dtype of accumulation, and the sums.
+    """
+    if not len(point_differences) == len(residual_differences) == weights.shape[1]:
+        raise ValueError(
+            f"{weights.shape[1]} weights for {len(point_differences)} differences of points and "
+            f"{len(residual_differences)} of residuals"
+        )
+    wide = accumulation_dtype(z.dtype)
+    number, rows = (1.0, mixing.to(wide)) if isinstance(mixing, Tensor) else (mixing, None)
+    differences = [*point_differences], [*residual_differences]
+    gradient = wants_gradient(z, residual, *differences[0], *differences[1], weights)
+    call = _mix_reference if gradient else _anderson_mix
+    point, difference, *sums = call(z, residual, *differences, weights.to(wide), number, rows, done)
+    return point, difference, MixSums(*sums)
+
+
+def gram_row(
+    differences: Sequence[Float[Tensor, "batch *shape"]],
+    value: Float[Tensor, "batch *shape"],
+    anchor: Float[Tensor, "batch *shape"],
+    *,
+    done: Bool[Tensor, " batch"] | None = None,
+) -> tuple[Float[Tensor, "batch *shape"], GramRow]:
+    """The new difference `value - anchor` and its products, itself in front of `differences`.
+
+    Args:
+        differences: those remembered, the newest first.
+        value, anchor: (batch, *shape), r' and r, of any strides.
+        done: rows to leave alone: the difference and the products are 0.
+
+    Returns:
+        The difference in the dtype of accumulation, 0 where it is not finite; and the products.
+    """
+    gradient = wants_gradient(value, anchor, *differences)
+    call = _gram_reference if gradient else _gram_row
+    difference, *products = call([*differences], value, anchor, done)
+    return difference, GramRow(*products)
+
+
+# The references.
+
+
+def _mix_reference(
+    z: Tensor,
+    residual: Tensor,
+    point_differences: list[Tensor],
+    residual_differences: list[Tensor],
+    weights: Tensor,
+    mixing: float,
+    row_mixing: Tensor | None,
+    done: Tensor | None,
+) -> tuple[Tensor, ...]:
     shape = (-1,) + (1,) * (z.dim() - 1)
     wide = accumulation_dtype(z.dtype)
-    following = z.to(wide) - mixing * residual.to(wide)
+    beta = mixing if row_mixing is None else row_mixing.reshape(shape)
+    following = z.to(wide) - beta * residual.to(wide)
     for dz, dr, weight in zip(
         point_differences, residual_differences, weights.unbind(1), strict=True
     ):
-        following = following - weight.to(dz.dtype).reshape(shape) * (dz - mixing * dr)
-    return following.to(z.dtype)
+        gamma = weight.reshape(shape)
+        following = following - gamma * dz + gamma * beta * dr
+    point = following.to(z.dtype)
+    difference = _finite(point.to(wide) - z.to(wide))
+    sums = row_dot(point, point), row_dot(difference, difference)
+    if done is not None:
+        difference = frozen(done, difference, torch.zeros_like(difference))
+        sums = torch.where(done, 0, sums[0]), torch.where(done, 0, sums[1])
+    return frozen(done, point, z), difference, *sums
+
+
+def _gram_reference(
+    differences: list[Tensor], value: Tensor, anchor: Tensor, done: Tensor | None
+) -> tuple[Tensor, ...]:
+    wide = accumulation_dtype(value.dtype)
+    newest = value.to(wide) - anchor.to(wide)
+    everything = (newest, *differences)
+    products = (
+        row_dot(value, value),
+        row_dot(newest, anchor),
+        torch.stack([row_dot(difference, newest) for difference in everything], 1),
+        torch.stack([row_dot(difference, value) for difference in everything], 1),
+    )
+    stored = _finite(newest)
+    if done is not None:
+        stored = frozen(done, stored, torch.zeros_like(stored))
+        return stored, *(frozen(done, each, torch.zeros_like(each)) for each in products)
+    return stored, *products
+
+
+def _finite(difference: Tensor) -> Tensor:
+    return difference.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+# The kernels.
+
+
+@jit
+def finite(x):
+    """x, 0 where it is not finite."""
+    return tl.where(x - x == 0, x, 0.0)
+
+
+@jit
+def _anderson_mix_kernel(
+    following,
+    difference,
+    z,
+    residual,
+    point_differences,
+    residual_differences,
+    partial,
+    sizes,
+    rows,
+    size,
+    blocks,
+    weights,
+    memory,
+    mixing: tl.float64,
+    row_mixing,
+    done,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    x = load(z, row, index, inside, sizes, ACC)
+    if done is not None:
+        if tl.load(done + row) != 0:
+            store(following, row, index, inside, sizes, x)
+            store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
+            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            return
+    beta = tl.full((), mixing, ACC)
+    if row_mixing is not None:
+        beta = tl.load(row_mixing[0] + row * row_mixing[1]).to(ACC)
+    point = x - beta * load(residual, row, index, inside, sizes, ACC)
+    for i in tl.static_range(len(point_differences)):
+        gamma = tl.load(weights + row * memory + i).to(ACC)
+        dz = load(point_differences[i], row, index, inside, sizes, ACC)
+        dr = load(residual_differences[i], row, index, inside, sizes, ACC)
+        point = point - gamma * dz + gamma * beta * dr
+    # As it will be read again, so that the difference is that of the stored points.
+    point = point.to(following[0].dtype.element_ty).to(ACC)
+    step = finite(point - x)
+    store(following, row, index, inside, sizes, point)
+    store(difference, row, index, inside, sizes, step)
+    put_sum(partial, 0, row, rows, block, blocks, tl.sum(point * point))
+    put_sum(partial, 1, row, rows, block, blocks, tl.sum(step * step))
+
+
+@jit
+def _gram_row_kernel(
+    difference,
+    value,
+    anchor,
+    differences,
+    partial,
+    sizes,
+    rows,
+    size,
+    blocks,
+    done,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    if done is not None:
+        if tl.load(done + row) != 0:
+            store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
+            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            return
+    new = load(value, row, index, inside, sizes, ACC)
+    old = load(anchor, row, index, inside, sizes, ACC)
+    d = new - old
+    store(difference, row, index, inside, sizes, finite(d))
+    put_sum(partial, 0, row, rows, block, blocks, tl.sum(new * new))
+    put_sum(partial, 1, row, rows, block, blocks, tl.sum(d * old))
+    put_sum(partial, 2, row, rows, block, blocks, tl.sum(d * d))
+    put_sum(partial, 3, row, rows, block, blocks, tl.sum(d * new))
+    for i in tl.static_range(len(differences)):
+        each = load(differences[i], row, index, inside, sizes, ACC)
+        put_sum(partial, 2 * i + 4, row, rows, block, blocks, tl.sum(each * d))
+        put_sum(partial, 2 * i + 5, row, rows, block, blocks, tl.sum(each * new))
+
+
+def _launch_mix(
+    z: Tensor,
+    residual: Tensor,
+    point_differences: list[Tensor],
+    residual_differences: list[Tensor],
+    weights: Tensor,
+    mixing: float,
+    row_mixing: Tensor | None,
+    done: Tensor | None,
+) -> tuple[Tensor, ...]:
+    wide = accumulation_dtype(z.dtype)
+    following, difference = torch.empty_like(z), torch.empty_like(z, dtype=wide)
+    sums = run(
+        _anderson_mix_kernel,
+        (following, difference, z, residual, point_differences, residual_differences),
+        2,
+        weights.contiguous(),
+        weights.shape[1],
+        mixing,
+        per_row(row_mixing),
+        flags(done),
+        accumulation=wide,
+    )
+    return following, difference, *sums
+
+
+def _launch_gram(
+    differences: list[Tensor], value: Tensor, anchor: Tensor, done: Tensor | None
+) -> tuple[Tensor, ...]:
+    wide = accumulation_dtype(value.dtype)
+    difference = torch.empty_like(value, dtype=wide)
+    sums = run(
+        _gram_row_kernel,
+        (difference, value, anchor, differences),
+        4 + 2 * len(differences),
+        flags(done),
+        accumulation=wide,
+    )
+    newest, at_value = torch.stack(sums[2:], 1).unflatten(1, (-1, 2)).unbind(2)
+    return difference, sums[0], sums[1], newest, at_value
+
+
+_anderson_mix = operator(
+    "anderson_mix(Tensor z, Tensor residual, Tensor[] point_differences,"
+    " Tensor[] residual_differences, Tensor weights, float mixing, Tensor? row_mixing,"
+    " Tensor? done) -> (Tensor, Tensor, Tensor, Tensor)",
+    reference=_mix_reference,
+    launch=_launch_mix,
+    results=lambda z, *rest: (
+        torch.empty_like(z),
+        torch.empty_like(z, dtype=accumulation_dtype(z.dtype)),
+        *empty_sums(z, 2),
+    ),
+)
+_gram_row = operator(
+    "gram_row(Tensor[] differences, Tensor value, Tensor anchor, Tensor? done)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    reference=_gram_reference,
+    launch=_launch_gram,
+    results=lambda differences, value, *rest: (
+        torch.empty_like(value, dtype=accumulation_dtype(value.dtype)),
+        *empty_sums(value, 2),
+        *(
+            value.new_empty(
+                (len(value), 1 + len(differences)), dtype=accumulation_dtype(value.dtype)
+            )
+            for _ in range(2)
+        ),
+    ),
+)

@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.kernels.library import operator, wants_gradient
 from fixpoint.kernels.row_sums import accumulation_dtype, row_dot
+from fixpoint.kernels.walk import jit, load, put_sum, run, store, tl
 
 
 def broyden_products(
@@ -30,13 +32,15 @@ def broyden_products(
     Float[Tensor, "batch memory"],
     Float[Tensor, "batch memory"],
 ]:
-    """`<s_i, dz>`, `<y_i, dz>`, `<s_i, dr>` and `<s_i, residual>` for every remembered pair i."""
-    return (
-        torch.stack([row_dot(s, dz) for s in point_differences], 1),
-        torch.stack([row_dot(y, dz) for y in residual_differences], 1),
-        torch.stack([row_dot(s, dr) for s in point_differences], 1),
-        torch.stack([row_dot(s, residual) for s in point_differences], 1),
-    )
+    """`<s_i, dz>`, `<y_i, dz>`, `<s_i, dr>` and `<s_i, residual>` for every remembered pair i.
+
+    Args:
+        point_differences, residual_differences: s and y, as many of one as of the other.
+        dz, dr, residual: (batch, *shape), of any strides.
+    """
+    s, y = [*point_differences], [*residual_differences]
+    call = _products_reference if wants_gradient(*s, *y, dz, dr, residual) else _broyden_products
+    return call(s, y, dz, dr, residual)
 
 
 def broyden_direction(
@@ -46,11 +50,151 @@ def broyden_direction(
     weights: Float[Tensor, "batch memory"],
     mixing: float,
 ) -> Float[Tensor, "batch *shape"]:
-    """`mixing r + sum_i (s_i - mixing y_i) weights_i`, in the dtype of accumulation."""
+    """`mixing r + sum_i (s_i - mixing y_i) weights_i`, in the dtype of accumulation.
+
+    Args:
+        residual: (batch, *shape), of any strides.
+        point_differences, residual_differences: s and y, as many as there are weights.
+        weights: (batch, memory), gamma.
+        mixing: beta.
+    """
+    s, y = [*point_differences], [*residual_differences]
+    call = _direction_reference if wants_gradient(residual, *s, *y, weights) else _broyden_direction
+    return call(residual, s, y, weights, mixing)
+
+
+# The references.
+
+
+def _products_reference(
+    s: list[Tensor], y: list[Tensor], dz: Tensor, dr: Tensor, residual: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        torch.stack([row_dot(each, dz) for each in s], 1),
+        torch.stack([row_dot(each, dz) for each in y], 1),
+        torch.stack([row_dot(each, dr) for each in s], 1),
+        torch.stack([row_dot(each, residual) for each in s], 1),
+    )
+
+
+def _direction_reference(
+    residual: Tensor, s: list[Tensor], y: list[Tensor], weights: Tensor, mixing: float
+) -> Tensor:
     shape = (-1,) + (1,) * (residual.dim() - 1)
     direction = mixing * residual.to(accumulation_dtype(residual.dtype))
-    for s, y, weight in zip(
-        point_differences, residual_differences, weights.unbind(1), strict=True
-    ):
-        direction = direction + weight.to(s.dtype).reshape(shape) * (s - mixing * y)
+    for dz, dr, weight in zip(s, y, weights.unbind(1), strict=True):
+        direction = direction + weight.to(dz.dtype).reshape(shape) * (dz - mixing * dr)
     return direction
+
+
+# The kernels.
+
+
+@jit
+def _broyden_products_kernel(
+    dz,
+    dr,
+    residual,
+    s,
+    y,
+    partial,
+    sizes,
+    rows,
+    size,
+    blocks,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    a = load(dz, row, index, inside, sizes, ACC)
+    b = load(dr, row, index, inside, sizes, ACC)
+    r = load(residual, row, index, inside, sizes, ACC)
+    for i in tl.static_range(len(s)):
+        each = load(s[i], row, index, inside, sizes, ACC)
+        put_sum(partial, 4 * i, row, rows, block, blocks, tl.sum(each * a))
+        put_sum(partial, 4 * i + 2, row, rows, block, blocks, tl.sum(each * b))
+        put_sum(partial, 4 * i + 3, row, rows, block, blocks, tl.sum(each * r))
+        other = load(y[i], row, index, inside, sizes, ACC)
+        put_sum(partial, 4 * i + 1, row, rows, block, blocks, tl.sum(other * a))
+
+
+@jit
+def _broyden_direction_kernel(
+    direction,
+    residual,
+    s,
+    y,
+    partial,
+    sizes,
+    rows,
+    size,
+    blocks,
+    weights,
+    memory,
+    mixing: tl.float64,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    beta = tl.full((), mixing, ACC)
+    d = beta * load(residual, row, index, inside, sizes, ACC)
+    for i in tl.static_range(len(s)):
+        gamma = tl.load(weights + row * memory + i).to(ACC)
+        dz = load(s[i], row, index, inside, sizes, ACC)
+        d += gamma * (dz - beta * load(y[i], row, index, inside, sizes, ACC))
+    store(direction, row, index, inside, sizes, d)
+
+
+def _launch_products(
+    s: list[Tensor], y: list[Tensor], dz: Tensor, dr: Tensor, residual: Tensor
+) -> tuple[Tensor, ...]:
+    sums = run(
+        _broyden_products_kernel,
+        (dz, dr, residual, s, y),
+        4 * len(s),
+        accumulation=accumulation_dtype(dz.dtype),
+    )
+    return torch.stack(sums, 1).unflatten(1, (-1, 4)).unbind(2)
+
+
+def _launch_direction(
+    residual: Tensor, s: list[Tensor], y: list[Tensor], weights: Tensor, mixing: float
+) -> Tensor:
+    wide = accumulation_dtype(residual.dtype)
+    direction = torch.empty_like(residual, dtype=wide)
+    run(
+        _broyden_direction_kernel,
+        (direction, residual, s, y),
+        0,
+        weights.contiguous(),
+        weights.shape[1],
+        mixing,
+        accumulation=wide,
+    )
+    return direction
+
+
+_broyden_products = operator(
+    "broyden_products(Tensor[] s, Tensor[] y, Tensor dz, Tensor dr, Tensor residual)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    reference=_products_reference,
+    launch=_launch_products,
+    results=lambda s, y, dz, *rest: tuple(
+        dz.new_empty((len(dz), len(s)), dtype=accumulation_dtype(dz.dtype)) for _ in range(4)
+    ),
+)
+_broyden_direction = operator(
+    "broyden_direction(Tensor residual, Tensor[] s, Tensor[] y, Tensor weights, float mixing)"
+    " -> Tensor",
+    reference=_direction_reference,
+    launch=_launch_direction,
+    results=lambda residual, *rest: torch.empty_like(
+        residual, dtype=accumulation_dtype(residual.dtype)
+    ),
+)

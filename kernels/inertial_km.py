@@ -3,13 +3,31 @@
     z^{k+1} = y^k - 2 lambda beta T y^k
     y^{k+1} = z^{k+1} + alpha (z^{k+1} - z^k)
 
-Least traffic: read y, T y and z, write z' and y': 5 elements moved per element.
+with the sums of (y^k, T y^k), and of the step z^{k+1} - z^k where a previous point is given.
+
+Least traffic: read y, T y and z, write z' and y': 5 elements moved per element; with a previous
+point, for the monitors, 7.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from fixpoint.kernels.library import operator, wants_gradient
+from fixpoint.kernels.row_sums import (
+    RowSums,
+    accumulation_dtype,
+    empty_sums,
+    frozen,
+    named_sums,
+    put_row_sums,
+    row_dot,
+    sums_count,
+    sums_reference,
+)
+from fixpoint.kernels.walk import flags, jit, load, put_sum, put_zero_sums, run, store, tl
 
 
 def inertial_km(
@@ -19,6 +37,143 @@ def inertial_km(
     inertia: float,
     step_size: float,
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
-    """The next `(z, y)` from `y = point`, `T y = residual` and the present `z`."""
-    following = point - step_size * residual
-    return following, following + inertia * (following - z)
+    """The next `(z, y)` from `y = point`, `T y = residual` and the present `z`.
+
+    Args:
+        point, residual, z: (batch, *shape), of any strides; T y may be in 16 bits.
+        inertia, step_size: alpha and rho = 2 lambda beta.
+    """
+    call = _reference if wants_gradient(point, residual, z) else _inertial_km
+    return call(point, residual, z, inertia, step_size, False, None, None, None)[:2]
+
+
+def inertial_km_with_sums(
+    point: Float[Tensor, "batch *shape"],
+    residual: Float[Tensor, "batch *shape"],
+    z: Float[Tensor, "batch *shape"],
+    inertia: float,
+    step_size: float,
+    *,
+    previous: tuple[Tensor, Tensor] | None = None,
+    done: Bool[Tensor, " batch"] | None = None,
+) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"], RowSums]:
+    """`inertial_km`, and the sums of y and T y.
+
+    Args:
+        point, residual, z, inertia, step_size: see `inertial_km`.
+        previous: the point before y and T there; with them come the sums of the pair, and of the
+            step z' - z.
+        done: rows to leave alone: z' = z and y' = y there, and the sums are 0.
+    """
+    before, value_before = previous or (None, None)
+    call = _reference if wants_gradient(point, residual, z) else _inertial_km
+    following, ahead, sums = call(
+        point, residual, z, inertia, step_size, True, before, value_before, done
+    )
+    return following, ahead, named_sums(sums)
+
+
+def _reference(
+    point: Tensor,
+    residual: Tensor,
+    z: Tensor,
+    inertia: float,
+    step_size: float,
+    sums: bool,
+    previous_point: Tensor | None,
+    previous_residual: Tensor | None,
+    done: Tensor | None,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    wide = accumulation_dtype(z.dtype)
+    following = point.to(wide) - step_size * residual.to(wide)
+    step = following - z.to(wide)
+    ahead = following + inertia * step
+    found = sums_reference(sums, point, residual, previous_point, previous_residual, done)
+    if sums and previous_point is not None:
+        length = row_dot(step, step)
+        found.append(length if done is None else torch.where(done, 0, length))
+    return frozen(done, following.to(z.dtype), z), frozen(done, ahead.to(z.dtype), point), found
+
+
+@jit
+def _inertial_km_kernel(
+    following,
+    ahead,
+    point,
+    residual,
+    z,
+    previous_point,
+    previous_residual,
+    partial,
+    sizes,
+    rows,
+    size,
+    blocks,
+    inertia: tl.float64,
+    step_size: tl.float64,
+    done,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    y = load(point, row, index, inside, sizes, ACC)
+    x = load(z, row, index, inside, sizes, ACC)
+    if done is not None:
+        if tl.load(done + row) != 0:
+            store(following, row, index, inside, sizes, x)
+            store(ahead, row, index, inside, sizes, y)
+            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            return
+    t = load(residual, row, index, inside, sizes, ACC)
+    new = y - tl.full((), step_size, ACC) * t
+    step = new - x
+    store(following, row, index, inside, sizes, new)
+    store(ahead, row, index, inside, sizes, new + tl.full((), inertia, ACC) * step)
+    if SUMS > 0:
+        put_row_sums(
+            partial, row, rows, block, blocks,
+            y, t, previous_point, previous_residual, index, inside, sizes, ACC,
+        )  # fmt: skip
+        if previous_point is not None:
+            put_sum(partial, 5, row, rows, block, blocks, tl.sum(step * step))
+
+
+def _launch(
+    point: Tensor,
+    residual: Tensor,
+    z: Tensor,
+    inertia: float,
+    step_size: float,
+    sums: bool,
+    previous_point: Tensor | None,
+    previous_residual: Tensor | None,
+    done: Tensor | None,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    following, ahead = torch.empty_like(z), torch.empty_like(point)
+    found = run(
+        _inertial_km_kernel,
+        (following, ahead, point, residual, z, previous_point, previous_residual),
+        sums_count(sums, previous_point, 1),
+        inertia,
+        step_size,
+        flags(done),
+        accumulation=accumulation_dtype(z.dtype),
+    )
+    return following, ahead, found
+
+
+_inertial_km = operator(
+    "inertial_km(Tensor point, Tensor residual, Tensor z, float inertia, float step_size,"
+    " bool sums, Tensor? previous_point, Tensor? previous_residual, Tensor? done)"
+    " -> (Tensor, Tensor, Tensor[])",
+    reference=_reference,
+    launch=_launch,
+    results=lambda point, residual, z, inertia, step_size, sums, previous, *rest: (
+        torch.empty_like(z),
+        torch.empty_like(point),
+        empty_sums(z, sums_count(sums, previous, 1)),
+    ),
+)

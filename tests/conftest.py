@@ -1,7 +1,17 @@
 """Shared fixtures. Row independence is tested bit for bit, so nothing here depends on threads."""
 
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported: kernels run on the CPU
+
 import pytest
 import torch
+
+
+def pytest_configure(config):
+    # Not in pyproject.toml, where pytest would import fixpoint, and Triton, before the line above.
+    config.addinivalue_line("filterwarnings", "error::fixpoint.TheoremWarning")
+
 
 torch.set_num_threads(1)  # the problems are small: threads would only wait for each other
 

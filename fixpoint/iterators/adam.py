@@ -10,6 +10,7 @@ in the units of z.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,9 +23,10 @@ from fixpoint.operator import Operator
 
 @dataclass(frozen=True)
 class AdamState(State):
-    first_moment: Float[Tensor, "batch *shape"]  # m
-    second_moment: Float[Tensor, "batch *shape"]  # v
-    steps: int  # steps taken
+    following: Float[Tensor, "batch *shape"]  # z^{k+1}
+    first_moment: Float[Tensor, "batch *shape"]  # m, with T z^k in it
+    second_moment: Float[Tensor, "batch *shape"]  # v, with T z^k in it
+    steps: int  # k, steps taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,34 +58,46 @@ class Adam(Iterator[AdamState]):
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> AdamState:
         zeros = torch.zeros_like(z, dtype=kernels.accumulation_dtype(z.dtype))
-        return AdamState(
-            z=z,
-            point=z,
-            residual=operator(z),
-            first_moment=zeros,
-            second_moment=zeros,
-            steps=0,
-        )
+        return self._at(z, operator(z), zeros, zeros, steps=0)
 
     def step(self, operator: Operator, state: AdamState) -> AdamState:
+        z, steps = state.following, state.steps + 1
+        moments = state.first_moment, state.second_moment
+        residual = operator(z)
+        if state.request is not None and state.request.last:  # a schedule may end with the run
+            return AdamState(z, z, residual, z, *moments, steps)
+        return self._at(z, residual, *moments, steps, **state.asked())
+
+    def _at(
+        self,
+        z: Tensor,
+        residual: Tensor,
+        first_moment: Tensor,
+        second_moment: Tensor,
+        steps: int,
+        **asked: Any,
+    ) -> AdamState:
         eps = self.eps
         if eps is None:
-            eps = 1e-8 if state.z.element_size() >= 4 else 1e-4
-        z, first_moment, second_moment = kernels.adam(
-            state.z,
-            state.residual,
-            state.first_moment,
-            state.second_moment,
-            count=state.steps + 1,
-            rate=self.schedule(state.steps),
+            eps = 1e-8 if z.element_size() >= 4 else 1e-4
+        following, first_moment, second_moment, sums = kernels.adam_with_sums(
+            z,
+            residual,
+            first_moment,
+            second_moment,
+            count=steps + 1,
+            rate=self.schedule(steps),
             betas=self.betas,
             eps=eps,
+            **asked,
         )
         return AdamState(
             z=z,
             point=z,
-            residual=operator(z),
+            residual=residual,
+            following=following,
             first_moment=first_moment,
             second_moment=second_moment,
-            steps=state.steps + 1,
+            steps=steps,
+            sums=sums,
         )

@@ -104,9 +104,9 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
         self, state: AdaptiveForwardStepState, point: Tensor, residual: Tensor
     ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """The ratio of the trial against the anchor, and whether the trial stands."""
-        dt, dz = residual - state.anchor_residual, point - state.anchor
-        moved = kernels.row_dot(dt, dt)
-        ratio = torch.where(moved > 0, kernels.row_dot(dt, dz) / moved, torch.inf)
+        sums = kernels.row_sums(point, residual, (state.anchor, state.anchor_residual))
+        assert sums.pair is not None
+        moved = sums.pair.residual
+        ratio = torch.where(moved > 0, sums.pair.inner / moved, torch.inf)
         # Judged by the residual, to which the ratio is equivalent but for rounding.
-        before, after = kernels.row_norm(state.anchor_residual), kernels.row_norm(residual)
-        return ratio, after <= before
+        return ratio, sums.residual.sqrt() <= kernels.row_norm(state.anchor_residual)

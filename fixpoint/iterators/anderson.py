@@ -31,7 +31,7 @@ from torch import Tensor
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows, where_rows
+from fixpoint.rows import where_rows
 
 
 @dataclass(frozen=True)
@@ -118,71 +118,67 @@ class Anderson(Iterator[AndersonState]):
         )
 
     def step(self, operator: Operator, state: AndersonState) -> AndersonState:
+        # More differences than dimensions are dependent, and their weights are rounding.
+        memory = min(self.memory, math.prod(state.z.shape[1:]))
+        done = None if state.request is None else state.request.done
         weights, tried = self._weights(state)
         accelerated = state.trusted & tried & (weights != 0).any(1)
-        mixing = expand_rows(state.mixing, state.z)
-        mixed = kernels.anderson_mix(
+        point, dz, mixed = kernels.anderson_mix(
             state.anchor,
             state.anchor_residual,
             state.point_differences,
             state.residual_differences,
-            weights,
-            mixing,
+            torch.where(accelerated.unsqueeze(1), weights, 0),
+            state.mixing,
+            done=done,
         )
-        forward = kernels.forward_step(
-            state.anchor, state.anchor_residual, mixing.to(state.z.dtype)
-        )
-        point = where_rows(accelerated, mixed, forward)
         residual, merit = self._evaluate(operator, point)
-        norm = kernels.row_norm(residual)
-        finite = norm.isfinite()
-        if merit is not None:
-            norm = kernels.row_norm(merit)
-            finite = finite & norm.isfinite()
+        older = state.residual_differences[: memory - 1]
+        dr, row = kernels.gram_row(
+            older if merit is None else (), residual, state.anchor_residual, done=done
+        )
+        sums = kernels.RowSums(residual=row.value, point=mixed.point)
+        finite = row.value.isfinite()
+        usable = (row.newest[:, 0] + mixed.difference).isfinite()
+        merit_differences: tuple[Tensor, ...] = ()
+        if merit is not None and state.anchor_merit is not None:
+            older = state.merit_differences[: memory - 1]
+            dp, row = kernels.gram_row(older, merit, state.anchor_merit, done=done)
+            merit_differences = (dp, *older)
+            finite = finite & row.value.isfinite()
+            usable = usable & row.newest[:, 0].isfinite()
+        norm = row.value.sqrt()
+
         lowered = norm < state.anchor_norm
         accepted = finite & (lowered | ~accelerated) if self.safeguard else finite
         rounding = 8 * torch.finfo(norm.dtype).eps
         too_long = ~accelerated & ~(norm <= (1 + rounding) * state.anchor_norm)
         shortened = too_long & (self.shrink < 1)
-
-        # In the accumulation dtype: differences of 16-bit numbers can overflow.
-        wide = kernels.accumulation_dtype(point.dtype)
-        dz = point.to(wide) - state.anchor.to(wide)
-        dr = residual.to(wide) - state.anchor_residual.to(wide)
-        usable = (kernels.row_dot(dr, dr) + kernels.row_dot(dz, dz)).isfinite()
-        if merit is not None and state.anchor_merit is not None:
-            dp = merit - state.anchor_merit
-            usable = usable & kernels.row_dot(dp, dp).isfinite()
-            dp = _kept(usable, dp)
-        dz, dr = _kept(usable, dz), _kept(usable, dr)
-        anchor = where_rows(accepted, point, state.anchor)
-        anchor_residual = where_rows(accepted, residual, state.anchor_residual)
-        anchor_merit = where_rows(accepted, merit, state.anchor_merit)
-
-        # More differences than dimensions are dependent, and their weights are rounding.
-        memory = min(self.memory, math.prod(point.shape[1:]))
-        residual_differences = (dr, *state.residual_differences)[:memory]
-        if anchor_merit is None:
-            merit_differences = state.merit_differences
-            row, right_hand_side = kernels.gram_row(residual_differences, dr, anchor_residual)
-        else:
-            merit_differences = (dp, *state.merit_differences)[:memory]
-            row, right_hand_side = kernels.gram_row(merit_differences, dp, anchor_merit)
+        # At a refused point the anchor stays, and its products with the older differences.
+        at_anchor = torch.cat(
+            (row.at_anchor.unsqueeze(1), state.right_hand_side[:, : memory - 1]), 1
+        )
+        right_hand_side = torch.where(accepted.unsqueeze(1), row.at_value, at_anchor)
+        # A difference that is not finite was stored as one that the weights leave out.
+        older_used = state.gram.diagonal(dim1=1, dim2=2)[:, : memory - 1] > 0
+        used = torch.cat((usable.unsqueeze(1), older_used), 1)
+        gram_row = torch.where(used & usable.unsqueeze(1), row.newest, 0)
         return AndersonState(
             z=point,
             point=point,
             residual=residual,
-            anchor=anchor,
-            anchor_residual=anchor_residual,
-            anchor_merit=anchor_merit,
+            anchor=where_rows(accepted, point, state.anchor),
+            anchor_residual=where_rows(accepted, residual, state.anchor_residual),
+            anchor_merit=where_rows(accepted, merit, state.anchor_merit),
             anchor_norm=torch.where(accepted, norm, state.anchor_norm),
             mixing=torch.where(shortened, self.shrink * state.mixing, state.mixing),
             trusted=accepted,
             point_differences=(dz, *state.point_differences)[:memory],
-            residual_differences=residual_differences,
+            residual_differences=(dr, *state.residual_differences)[:memory],
             merit_differences=merit_differences,
-            gram=_bordered(row, state.gram),
-            right_hand_side=right_hand_side,
+            gram=_bordered(gram_row, state.gram),
+            right_hand_side=torch.where(used, right_hand_side, 0),
+            sums=sums,
             rejected_residual=state.rejected_residual + (finite & ~accepted),
             rejected_nonfinite=state.rejected_nonfinite + ~finite,
             rejected_weights=state.rejected_weights + (state.trusted & ~tried),
@@ -227,11 +223,6 @@ class Anderson(Iterator[AndersonState]):
         weights = solution * inverse
         usable = weights.isfinite().all(1) & (weights.abs().amax(1) <= self.largest_weight)
         return weights, usable
-
-
-def _kept(usable: Bool[Tensor, " batch"], difference: Tensor) -> Tensor:
-    """`difference`, zero in rows where it is not usable."""
-    return where_rows(usable, difference, torch.zeros_like(difference))
 
 
 def _bordered(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,8 +21,13 @@ from fixpoint.iterators.adaptive_forward_step import AdaptiveForwardStep
 from fixpoint.operator import Operator
 
 
+@dataclass(frozen=True)
+class ForwardStepState(State):
+    following: Float[Tensor, "batch *shape"]  # z^{k+1}
+
+
 @dataclass(frozen=True, kw_only=True)
-class ForwardStep(Iterator[State]):
+class ForwardStep(Iterator[ForwardStepState]):
     """Forward steps of a constant size.
 
     Args:
@@ -41,7 +47,7 @@ class ForwardStep(Iterator[State]):
         """Forward steps that take their size from the cocoercivity they see; each row its own."""
         return AdaptiveForwardStep(first_step=first_step, fraction=fraction, growth=growth)
 
-    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> State:
+    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> ForwardStepState:
         beta = operator.cocoercivity
         if beta is not None and not self.step_size < 2 * beta:
             warnings.warn(
@@ -50,8 +56,12 @@ class ForwardStep(Iterator[State]):
                 TheoremWarning,
                 stacklevel=4,
             )
-        return State(z=z, point=z, residual=operator(z))
+        return self._at(z, operator(z))
 
-    def step(self, operator: Operator, state: State) -> State:
-        z = kernels.forward_step(state.z, state.residual, self.step_size)
-        return State(z=z, point=z, residual=operator(z))
+    def step(self, operator: Operator, state: ForwardStepState) -> ForwardStepState:
+        z = state.following
+        return self._at(z, operator(z), **state.asked())
+
+    def _at(self, z: Tensor, residual: Tensor, **asked: Any) -> ForwardStepState:
+        following, sums = kernels.forward_step_with_sums(z, residual, self.step_size, **asked)
+        return ForwardStepState(z=z, point=z, residual=residual, following=following, sums=sums)

@@ -35,7 +35,7 @@ from torch import Tensor
 from fixpoint import kernels, theory
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows, where_rows
+from fixpoint.rows import where_rows
 
 _DECAY = math.exp(-1)  # q
 
@@ -109,12 +109,10 @@ class Halpern(Iterator[HalpernState]):
         previous_residual = where_rows(at_anchor, state.anchor_residual, state.residual)
         previous_norm = torch.where(at_anchor, state.anchor_norm, state.norm)
 
-        wide = kernels.accumulation_dtype(state.z.dtype)
-        image = kernels.forward_step(
-            previous.to(wide), previous_residual.to(wide), 2 * self.cocoercivity
+        pull = 1 / (state.steps + 2).to(state.norm.dtype)
+        point = kernels.halpern(
+            previous, previous_residual, state.anchor, 2 * self.cocoercivity, pull
         )
-        pull = expand_rows(1 / (state.steps + 2).to(wide), image)
-        point = kernels.forward_step(image, image - state.anchor.to(wide), pull).to(state.z.dtype)
         residual = operator(point)
         norm = kernels.row_norm(residual)
 

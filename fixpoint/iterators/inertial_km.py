@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,8 +22,15 @@ from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.operator import Operator
 
 
+@dataclass(frozen=True)
+class InertialKMState(State):
+    following: Float[Tensor, "batch *shape"]  # z^{k+1}
+    ahead: Float[Tensor, "batch *shape"]  # y^{k+1}
+    step: Float[Tensor, " batch"] | None  # ||z^{k+1} - z^k||^2, where it was asked for
+
+
 @dataclass(frozen=True, kw_only=True)
-class InertialKM(Iterator[State]):
+class InertialKM(Iterator[InertialKMState]):
     """Krasnoselskii-Mann steps with inertia.
 
     Args:
@@ -54,7 +62,7 @@ class InertialKM(Iterator[State]):
         """rho = 2 lambda beta."""
         return 2 * self.relaxation * self.cocoercivity
 
-    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> State:
+    def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> InertialKMState:
         beta = operator.cocoercivity
         if beta is not None and self.cocoercivity > beta:
             warnings.warn(
@@ -63,10 +71,24 @@ class InertialKM(Iterator[State]):
                 TheoremWarning,
                 stacklevel=4,
             )
-        return State(z=z, point=z, residual=operator(z))
+        return self._at(z, z, operator(z))
 
-    def step(self, operator: Operator, state: State) -> State:
-        z, point = kernels.inertial_km(
-            state.point, state.residual, state.z, self.inertia, self.step_size
+    def step(self, operator: Operator, state: InertialKMState) -> InertialKMState:
+        z, point = state.following, state.ahead
+        return self._at(z, point, operator(point), state.step, **state.asked())
+
+    def _at(
+        self, z: Tensor, point: Tensor, residual: Tensor, step: Tensor | None = None, **asked: Any
+    ) -> InertialKMState:
+        following, ahead, sums = kernels.inertial_km_with_sums(
+            point, residual, z, self.inertia, self.step_size, **asked
         )
-        return State(z=z, point=point, residual=operator(point))
+        return InertialKMState(
+            z=z,
+            point=point,
+            residual=residual,
+            following=following,
+            ahead=ahead,
+            step=sums.step,
+            sums=sums._replace(step=step),  # the one that led here
+        )

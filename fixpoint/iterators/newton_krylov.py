@@ -142,7 +142,8 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         failed = ~resting & ~newton & (state.anchor_norm > 0)
         shortened = newton & (length > longest)
         factor = state.damping * torch.where(shortened, longest / length, 1.0)
-        proposed = anchor.to(direction.dtype) + expand_rows(factor, direction) * direction
+        wide = kernels.accumulation_dtype(anchor.dtype)
+        proposed = kernels.forward_step(anchor.to(wide), direction, -expand_rows(factor, anchor))
         base = where_rows(resting, last, anchor)
         base_residual = where_rows(resting, last_residual, state.anchor_residual)
         forward = kernels.forward_step(base, base_residual, self.mixing)
@@ -202,7 +203,9 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         gmres = _Gmres(-residual, ~resting, state.forcing, rounding / relative)
         last, last_residual = state.anchor, state.anchor_residual
         for _ in range(min(self.krylov, math.prod(anchor.shape[1:]))):
-            perturbed = anchor + expand_rows(eps, anchor) * gmres.next_direction
+            perturbed = kernels.forward_step(
+                anchor, gmres.next_direction, -expand_rows(eps, anchor)
+            )
             forward = kernels.forward_step(last, last_residual, self.mixing)
             last = where_rows(resting, forward, perturbed.to(dtype))
             last_residual = operator(last)
@@ -265,7 +268,7 @@ class _Gmres:
         for _ in range(2):  # modified Gram-Schmidt; twice is enough (Giraud et al. 2005)
             for i, vector in enumerate(self.orthonormal):
                 along = kernels.row_dot(vector, rest)
-                rest = rest - expand_rows(along, rest) * vector
+                rest = kernels.forward_step(rest, vector, expand_rows(along, rest))
                 column[i] = column[i] + along
         length = kernels.row_norm(rest)
         self._rotate(column, length.double(), size.double())

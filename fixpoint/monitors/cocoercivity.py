@@ -14,7 +14,7 @@ upper end of its rounding error, so that noise in T, in 16 bits above all, refut
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -65,6 +65,7 @@ class Cocoercivity(Monitor):
     zero: Float[Tensor, "batch *shape"] | None = None
     capacity: int = 32
     precision: float | None = None
+    pairs: ClassVar = True
 
     def __post_init__(self) -> None:
         if not (isinstance(self.capacity, int) and self.capacity >= 2):
@@ -94,9 +95,8 @@ class Cocoercivity(Monitor):
 
     def watch(self, iterate: Iterate, memory: Any) -> Any:
         point, residual = iterate.state.point, iterate.state.residual
-        ratio = self._ratio(
-            residual - memory["residual"], point - memory["point"], iterate.point_norm
-        )
+        pair = iterate.pair(memory["point"], memory["residual"])
+        ratio = self._ratio(pair, iterate.point_norm, point.dtype)
         memory = memory | _least("pairwise", ratio, iterate.iteration, memory)
         memory |= {"point": point, "residual": residual}
         return self._keep(iterate, self._at_zero(iterate, memory))
@@ -106,11 +106,13 @@ class Cocoercivity(Monitor):
         point, residual = memory["point"].unsqueeze(1), memory["residual"].unsqueeze(1)
         batch, capacity = memory["times"].shape
         scale = kernels.row_norm(memory["point"]).repeat_interleave(capacity)
-        ratios = self._ratio(
-            (residual - memory["residuals"]).flatten(0, 1),
-            (point - memory["points"]).flatten(0, 1),
-            scale,
-        ).reshape(batch, capacity)
+        pairs = kernels.row_sums(
+            point.expand_as(memory["points"]).flatten(0, 1),
+            residual.expand_as(memory["residuals"]).flatten(0, 1),
+            (memory["points"].flatten(0, 1), memory["residuals"].flatten(0, 1)),
+        ).pair
+        assert pairs is not None
+        ratios = self._ratio(pairs, scale, point.dtype).reshape(batch, capacity)
         ratios = torch.where(memory["times"] >= 0, ratios, torch.inf)
         least, slot = ratios.min(1)
         times = memory["times"].gather(1, slot.unsqueeze(1)).squeeze(1)
@@ -123,15 +125,17 @@ class Cocoercivity(Monitor):
             hindsight_iteration=torch.where(least.isfinite(), times, -1),
         )
 
-    def _ratio(self, dt: Tensor, dz: Tensor, scale: Tensor) -> Float[Tensor, " batch"]:
+    def _ratio(
+        self, pair: kernels.PairSums, scale: Float[Tensor, " batch"], dtype: torch.dtype
+    ) -> Float[Tensor, " batch"]:
         """`<dt, dz> / ||dt||^2` at the upper end of its rounding error; infinite where dt is 0.
 
         T's values carry an error of `precision * scale`, scale = ||z||: E(D(z)) is as large as z
         even where T z is small.
         """
-        precision = torch.finfo(dt.dtype).eps if self.precision is None else self.precision
-        moved, size = kernels.row_norm(dt), kernels.row_norm(dz)
-        ratio = kernels.row_dot(dt, dz) / moved.square()
+        precision = torch.finfo(dtype).eps if self.precision is None else self.precision
+        moved, size = pair.residual.sqrt(), pair.point.sqrt()
+        ratio = pair.inner / moved.square()
         error = precision * scale * (size + 2 * ratio.abs() * moved) / moved.square()
         return torch.where(moved > 0, ratio + error, torch.inf)
 
@@ -148,8 +152,14 @@ class Cocoercivity(Monitor):
     def _at_zero(self, iterate: Iterate, memory: dict[str, Any]) -> dict[str, Any]:
         if self.zero is None:
             return memory
-        offset = iterate.state.point - memory["zero"]
-        ratio = self._ratio(iterate.state.residual, offset, iterate.point_norm)
+        point, residual = iterate.state.point, iterate.state.residual
+        offset = point - memory["zero"]
+        pair = kernels.PairSums(
+            inner=kernels.row_dot(residual, offset),
+            residual=iterate.residual_norm.square(),
+            point=kernels.row_dot(offset, offset),
+        )
+        ratio = self._ratio(pair, iterate.point_norm, point.dtype)
         return memory | _least("at_zero", ratio, iterate.iteration, memory)
 
     def _keep(self, iterate: Iterate, memory: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +177,7 @@ class Cocoercivity(Monitor):
             if iterate.iteration % stride:
                 return memory | buffers | {"stride": stride, "kept": kept}
         slot = torch.tensor([kept], device=iterate.rows.device)
-        times = torch.full_like(memory["pairwise_at"], iterate.iteration)
+        times = torch.zeros_like(memory["pairwise_at"]) + iterate.iteration
         values = {
             "points": iterate.state.point,
             "residuals": iterate.state.residual,
@@ -178,7 +188,9 @@ class Cocoercivity(Monitor):
         return memory | buffers | {"stride": stride, "kept": kept + 1}
 
 
-def _least(name: str, ratio: Tensor, iteration: int, memory: dict[str, Any]) -> dict[str, Tensor]:
+def _least(
+    name: str, ratio: Tensor, iteration: int | Tensor, memory: dict[str, Any]
+) -> dict[str, Tensor]:
     lower = ratio < memory[name]
     return {
         name: torch.where(lower, ratio, memory[name]),

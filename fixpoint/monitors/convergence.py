@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint import kernels
 from fixpoint.iterate import Iterate
 from fixpoint.monitors.monitor import Monitor
 
@@ -44,6 +43,7 @@ class Convergence(Monitor):
     """
 
     window: int = 8
+    pairs: ClassVar = True
 
     def __post_init__(self) -> None:
         if not (isinstance(self.window, int) and self.window >= 1):
@@ -64,16 +64,16 @@ class Convergence(Monitor):
 
     def watch(self, iterate: Iterate, memory: Any) -> Any:
         norm = iterate.residual_norm
-        step = kernels.row_norm(iterate.state.z - memory["z"])
+        squared_step = iterate.squared_step(memory["z"])
         return {
             "z": iterate.state.z,
             "first": memory["first"],
             "least": torch.minimum(norm, memory["least"]),
             "recent": torch.cat((memory["recent"][:, 1:], norm.unsqueeze(1)), 1),
             "seen": memory["seen"] + 1,
-            "step": step,
+            "step": squared_step.sqrt(),
             "residual_sum": memory["residual_sum"] + norm.square(),
-            "step_sum": memory["step_sum"] + step.square(),
+            "step_sum": memory["step_sum"] + squared_step,
         }
 
     def report(self, memory: Any) -> ConvergenceReport:

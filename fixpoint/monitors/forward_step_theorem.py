@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,7 @@ class ForwardStepTheorem(Monitor):
     zero: Float[Tensor, "batch *shape"] | None = None
     capacity: int = 32
     precision: float | None = None
+    pairs: ClassVar = True
 
     @classmethod
     def of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -50,6 +50,7 @@ class InertialKMTheorem(Monitor):
     zero: Float[Tensor, "batch *shape"] | None = None
     capacity: int = 32
     precision: float | None = None
+    pairs: ClassVar = True
 
     @classmethod
     def of(

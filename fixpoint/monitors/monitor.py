@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from fixpoint.iterate import Iterate
 
@@ -13,7 +13,12 @@ class Monitor(ABC):
 
     `solve` carries that memory: rows take theirs along when they leave the batch, and the memory
     of all rows, in their first order, is given to `report` at the end.
+
+    `pairs`: it asks `Iterate.pair` or `Iterate.squared_step`, so that updates take those sums
+    along in their one pass over memory.
     """
+
+    pairs: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, iterate: Iterate) -> Any:

@@ -1,0 +1,92 @@
+"""Halpern's step (Lieder, Optimization Letters 2021), a point pulled back to its anchor:
+
+    u = z - rho T z,    z' = u - w (u - z^0),    rho = 2 beta,  w = 1/(k+2)
+
+Least traffic: read z, T z and z^0, write z': 4 elements moved per element.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint.kernels.library import operator, wants_gradient
+from fixpoint.kernels.row_sums import accumulation_dtype, frozen
+from fixpoint.kernels.walk import jit, load, per_row, run, store, tl
+
+
+def halpern(
+    z: Float[Tensor, "batch *shape"],
+    residual: Float[Tensor, "batch *shape"],
+    anchor: Float[Tensor, "batch *shape"],
+    step_size: float,
+    pull: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch *shape"]:
+    """The next point, in the dtype of `z`.
+
+    Args:
+        z, residual, anchor: (batch, *shape), of any strides: the point, T there, and z^0.
+        step_size: rho.
+        pull: w of every row, in [0, 1].
+    """
+    call = _reference if wants_gradient(z, residual, anchor, pull) else _halpern
+    return call(z, residual, anchor, step_size, pull)
+
+
+def _reference(
+    z: Tensor, residual: Tensor, anchor: Tensor, step_size: float, pull: Tensor
+) -> Tensor:
+    wide = accumulation_dtype(z.dtype)
+    image = z.to(wide) - step_size * residual.to(wide)
+    weight = pull.to(wide).reshape((-1,) + (1,) * (z.dim() - 1))
+    following = image - weight * (image - anchor.to(wide))
+    return frozen(None, following.to(z.dtype), z)
+
+
+@jit
+def _halpern_kernel(
+    following,
+    z,
+    residual,
+    anchor,
+    partial,
+    sizes,
+    rows,
+    size,
+    blocks,
+    step_size: tl.float64,
+    pull,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < size
+    t = load(residual, row, index, inside, sizes, ACC)
+    image = load(z, row, index, inside, sizes, ACC) - tl.full((), step_size, ACC) * t
+    weight = tl.load(pull[0] + row * pull[1]).to(ACC)
+    back = image - load(anchor, row, index, inside, sizes, ACC)
+    store(following, row, index, inside, sizes, image - weight * back)
+
+
+def _launch(z: Tensor, residual: Tensor, anchor: Tensor, step_size: float, pull: Tensor) -> Tensor:
+    following = torch.empty_like(z)
+    run(
+        _halpern_kernel,
+        (following, z, residual, anchor),
+        0,
+        step_size,
+        per_row(pull),
+        accumulation=accumulation_dtype(z.dtype),
+    )
+    return following
+
+
+_halpern = operator(
+    "halpern(Tensor z, Tensor residual, Tensor anchor, float step_size, Tensor pull) -> Tensor",
+    reference=_reference,
+    launch=_launch,
+    results=lambda z, *rest: torch.empty_like(z),
+)

@@ -1,0 +1,100 @@
+"""Updates as operators of torch: opaque to torch.compile, transparent to autograd."""
+
+import pytest
+import torch
+from problems import ITERATORS, problem
+
+from fixpoint import kernels
+from fixpoint.testing.trees import first_difference
+
+
+@pytest.mark.parametrize("name", ["forward step", "inertial KM", "Adam", "Anderson", "Halpern"])
+def test_a_step_compiles_as_one_graph(name):
+    operator, _, start = problem(rows=3)
+    iterator = ITERATORS[name]
+    state = iterator.init(operator, start)
+    for _ in range(3):
+        state = iterator.step(operator, state)
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda state: iterator.step(operator, state), fullgraph=True, backend="aot_eager"
+    )
+    with torch.no_grad():
+        assert first_difference(compiled(state), iterator.step(operator, state)) is None
+
+
+def arguments():
+    z, t, m, v = torch.randn(4, 3, 5, 4, 4)
+    pair = torch.randn(3, 5, 4, 4), torch.randn(3, 5, 4, 4)
+    done = torch.tensor([True, False, False])
+    last = z.to(memory_format=torch.channels_last)
+    weights, steps = torch.randn(3, 2), torch.rand(3, 1, 1, 1)
+    ops = torch.ops.fixpoint
+    return [
+        (ops.row_dot, (z, t)),
+        (ops.row_sums, (z, t, *pair)),
+        (ops.forward_step, (last, t, 0.5, steps, True, *pair, done)),
+        (ops.inertial_km, (z, last, t, 0.5, 0.5, True, *pair, done)),
+        (
+            ops.adam,
+            (last, t, m, v.square(), 0.1, 1.0, 1.0, None, 0.9, 0.99, 1e-8, True, *pair, done),
+        ),
+        (ops.anderson_mix, (z, last, [t, m], [m, v], weights, 1.0, None, done)),
+        (ops.gram_row, ([t, m], z, last, done)),
+        (ops.halpern, (last, t, m, 0.5, torch.rand(3))),
+        (ops.broyden_direction, (last, [t, m], [m, v], weights, 1.0)),
+        (ops.broyden_products, ([t, m], [m, v], z, t, last)),
+    ]
+
+
+@pytest.mark.parametrize("index", range(10))
+def test_an_operator_is_what_it_says_to_the_compiler(index):
+    operator, given = arguments()[index]
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
+    torch.library.opcheck(operator.default, given, test_utils=checks)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_results_lie_in_memory_as_the_iterate_does(layout):
+    z = torch.randn(3, 5, 4, 4).to(memory_format=layout)
+    t = torch.randn(3, 5, 4, 4)
+    assert kernels.forward_step(z, t, 0.5).stride() == z.stride()
+    for each in kernels.inertial_km(z, t, z, 0.5, 0.5):
+        assert each.stride() == z.stride()
+
+
+def test_autograd_sees_through_the_updates():
+    z, t = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    m, v = torch.randn(2, 3, dtype=torch.float64), torch.rand(2, 3, dtype=torch.float64)
+    options = {"count": 2, "rate": 0.1, "betas": (0.9, 0.99), "eps": 1e-4}
+    for function in (
+        kernels.row_dot,
+        lambda z, t: kernels.forward_step_with_sums(z, t, 0.5),
+        lambda z, t: kernels.inertial_km(z, t, m, 0.3, 0.5),
+        lambda z, t: kernels.adam(z, t, m, v, **options),
+        lambda z, t: kernels.anderson_mix(z, t, (m,), (v,), torch.ones(2, 1), 0.5)[0],
+        lambda z, t: kernels.gram_row((m,), z, t)[1].newest,
+        lambda z, t: kernels.halpern(z, t, m, 0.5, torch.ones(2) / 3),
+        lambda z, t: kernels.broyden_direction(t, (z,), (m,), torch.ones(2, 1), 0.5),
+        lambda z, t: kernels.broyden_products((z,), (m,), z, t, m),
+    ):
+
+        def flat(z, t, function=function):
+            results = function(z, t)
+            leaves = torch.utils._pytree.tree_leaves(results)
+            return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+        wanted = [x.clone().requires_grad_() for x in (z, t)]
+        assert torch.autograd.gradcheck(flat, wanted)
+
+
+def test_the_wrong_number_of_weights_is_refused():
+    z = torch.randn(2, 3)
+    with pytest.raises(ValueError, match="2 weights for 1 differences of points and 0"):
+        kernels.anderson_mix(z, z, (z,), (), torch.ones(2, 2), 0.5)
+
+
+def test_the_interpreter_must_be_chosen_before_triton_is_imported(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"), kernels.interpreted():
+        pass
