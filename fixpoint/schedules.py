@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, overload
+
+import torch
+from torch import Tensor
 
 
 class Schedule(Protocol):
-    """The step size of step number `step`."""
+    """The step size of step number `step`.
 
-    def __call__(self, step: int) -> float: ...
+    In a CUDA graph the step is a tensor of one whole number, and may stay one. A schedule that
+    wants it on the host keeps its run out of the graph, with the same results.
+    """
+
+    def __call__(self, step: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Constant:
     def __post_init__(self) -> None:
         _check_positive("value", self.value)
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: int | Tensor) -> float:
         return self.value
 
 
@@ -48,14 +55,23 @@ class WarmupCosine:
                 f"need 0 <= warmup < hold <= 1, got warmup {self.warmup} and hold {self.hold}"
             )
 
-    def __call__(self, step: int) -> float:
-        warmup_steps = math.floor(self.warmup * self.steps + 1e-9)
-        last = max(math.ceil(self.hold * self.steps - 1e-9) - 1, warmup_steps)
+    @overload
+    def __call__(self, step: int) -> float: ...
+
+    @overload
+    def __call__(self, step: Tensor) -> Tensor: ...
+
+    def __call__(self, step: int | Tensor) -> float | Tensor:
+        w = math.floor(self.warmup * self.steps + 1e-9)
+        last = max(math.ceil(self.hold * self.steps - 1e-9) - 1, w)
+        if isinstance(step, Tensor):
+            step = step.clamp(max=last).double()
+            cosine = self.peak * (1 + (math.pi * (step - w) / (self.steps - w)).cos()) / 2
+            return torch.where(step < w, (step + 1) / max(w, 1) * self.peak, cosine)
         step = min(step, last)
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps * self.peak
-        progress = (step - warmup_steps) / (self.steps - warmup_steps)
-        return self.peak * (1 + math.cos(math.pi * progress)) / 2
+        if step < w:
+            return (step + 1) / w * self.peak
+        return self.peak * (1 + math.cos(math.pi * (step - w) / (self.steps - w))) / 2
 
 
 def constant(value: float) -> Constant:

@@ -3,6 +3,7 @@
 Rows are independent. Each leaves the batch when a stop rule ends it, so that the cost of a run is
 the sum of what its rows need. On a GPU nothing is read back to the host inside an iteration: the
 flags are looked at every `check_every` iterations, and rows that ended in between are frozen.
+Those iterations can also be replayed from one CUDA graph.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from tqdm import tqdm
 
 from fixpoint import kernels
 from fixpoint.certificate import Certificate, Claim, TheoremReport
+from fixpoint.cuda_graph import CudaGraph, NotCapturable, NotSettled
 from fixpoint.iterate import Iterate
-from fixpoint.iterator import Iterator, State
+from fixpoint.iterator import Iterator, Request, State
 from fixpoint.monitors import Monitor
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, join_rows, select_rows, where_rows
@@ -55,6 +57,7 @@ class Solution:
         history: residuals and measurements, iteration by iteration.
         monitors: the report of each monitor, in the order given.
         statistics: counts that the iterator keeps, per row.
+        graph: what became of `cuda_graph=True`: how many iterations were replayed, or why none.
     """
 
     z: Float[Tensor, "batch *shape"]
@@ -65,6 +68,7 @@ class Solution:
     history: History
     monitors: tuple[Any, ...]
     statistics: dict[str, Int[Tensor, " batch"]]
+    graph: str | None = None
 
     @property
     def certificate(self) -> Certificate:
@@ -124,7 +128,7 @@ class _Watched(Operator):
 
     def __init__(self, operator: Operator) -> None:
         self.operator = operator
-        self.calls = 0
+        self.calls = 0  # since they were last asked for
         self.seen: list[tuple[Tensor, dict[str, Tensor]]] = []
         self.cocoercivity = operator.cocoercivity
         self.lipschitz = operator.lipschitz
@@ -149,9 +153,17 @@ class _Watched(Operator):
         return value, measured
 
     def select(self, rows: Tensor) -> _Watched:
-        selected = _Watched(self.operator.select(rows))
-        selected.calls = self.calls
-        return selected
+        return _Watched(self.operator.select(rows))
+
+    def new_calls(self) -> int:
+        """Calls since the last one of this method."""
+        calls, self.calls = self.calls, 0
+        return calls
+
+    def forget(self) -> None:
+        """The calls and measurements of an iteration that was not made."""
+        self.calls = 0
+        self.seen.clear()
 
     def measured_at(self, point: Tensor) -> dict[str, Tensor]:
         """What was measured at `point` since the last call of this method."""
@@ -176,6 +188,7 @@ def solve(
     progress: bool = False,
     throw: bool = False,
     check_every: int | None = None,
+    cuda_graph: bool = False,
 ) -> Solution:
     """Look for a zero of `operator` from `z0`, each row on its own.
 
@@ -196,6 +209,10 @@ def solve(
         throw: raise `SolveError` unless every row succeeded.
         check_every: iterations between two looks at the flags; 1 on the CPU and 5 elsewhere
             unless given.
+        cuda_graph: capture `check_every` iterations and replay them, for small states on a GPU,
+            whose time is that of its launches. T must compute the same way each time and read
+            nothing back to the host. Where iterations cannot be captured they are made one by
+            one, and `solution.graph` says why. Rows leave when half of them have ended.
 
     Raises:
         TypeError, ValueError: an argument is not usable; nothing was evaluated yet.
@@ -209,41 +226,18 @@ def solve(
     if len(rows) == 0:
         return _empty(z0)
 
+    run = _Run(operator, iterator, rules, monitors, keep, callback, freeze=check_every > 1)
+    graphs = _Graphs(run, check_every) if cuda_graph else None
     left: list[tuple[Tensor, _Record]] = []
     log: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
-    watched = _Watched(operator)
-    state = iterator.init(watched, z0)
-    record: _Record | None = None
+    iteration = 0
     bar = tqdm(total=max_iterations, disable=not progress, desc=type(iterator).__name__)
     with bar:
-        for iteration in range(max_iterations + 1):
-            if iteration > 0:
-                state = iterator.step(watched, state)
-                bar.update()
-            iterate = Iterate(
-                iteration=iteration,
-                rows=rows,
-                state=state,
-                residual_norm=kernels.row_norm(state.residual),
-                point_norm=kernels.row_norm(state.point),
-                measured=watched.measured_at(state.point),
-            )
-            if record is None:
-                _check_measured(keep, iterate)
-            if callback is not None:
-                callback(iterate)
-            # Rows that ended since the flags were last looked at are frozen; None: there are none.
-            running = None if record is None or check_every == 1 else record.status == RUNNING
-            log.append((rows, *_shown(iterate, running)))
-            following = _advance(
-                record, iterate, rules, monitors, keep, iterator.statistics(state), watched.calls
-            )
-            if record is None or running is None:
-                record = following
-            else:
-                record = where_rows(running, following, record)
-
+        kept, shown = run.start(z0, rows)
+        log.append((rows, *shown))
+        while True:
             if iteration % check_every == 0 or iteration == max_iterations:
+                record = kept.record
                 ended = record.status != RUNNING
                 if iteration == max_iterations:
                     limit = torch.full_like(record.status, Status.MAX_ITERATIONS.code)
@@ -254,14 +248,163 @@ def solve(
                     left.append((rows[gone], select_rows(record, gone)))
                     if not len(stay):
                         break
-                    rows, state = rows[stay], state.select(stay)
-                    record, watched = select_rows(record, stay), watched.select(stay)
+                    rows = rows[stay]
+                    kept = run.select(_Kept(kept.state, record), stay)
                 bar.set_postfix(running=len(rows), refresh=False)
+                if graphs is not None:
+                    kept, entries = graphs.go_on(kept, rows, iteration, max_iterations)
+                    log.extend((rows, *shown) for shown in entries)
+                    iteration += len(entries)
+                    bar.update(len(entries))
+                    if entries:
+                        continue
+            iteration += 1
+            kept, shown = run.step(kept, rows, iteration, last=iteration == max_iterations)
+            log.append((rows, *shown))
+            bar.update()
 
     solution = _assemble(left, log, len(z0), monitors)
+    if graphs is not None:
+        solution = replace(solution, graph=graphs.report())
     if throw and not solution.success:
         raise SolveError(solution)
     return solution
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What one iteration leaves to the next."""
+
+    state: State
+    record: _Record
+
+
+class _Run:
+    """One iteration of the rows that are left, and everything that watches it."""
+
+    def __init__(
+        self,
+        operator: Operator,
+        iterator: Iterator[Any],
+        rules: Sequence[StopRule],
+        monitors: Sequence[Monitor],
+        keep: str,
+        callback: Callable[[Iterate], object] | None,
+        *,
+        freeze: bool,
+    ) -> None:
+        self.watched = _Watched(operator)
+        self.iterator = iterator
+        self.rules = rules
+        self.monitors = monitors
+        self.keep = keep
+        self.callback = callback
+        self.freeze = freeze  # rows may have ended that are still in the batch
+        self.pairs = any(monitor.pairs for monitor in monitors)
+
+    def start(self, z0: Tensor, rows: Tensor) -> tuple[_Kept, tuple[Tensor, dict[str, Tensor]]]:
+        """The first iterate: what to keep of it, and its entry in the history."""
+        return self._observe(None, self.iterator.init(self.watched, z0), rows, 0)
+
+    def step(
+        self, kept: _Kept, rows: Tensor, iteration: int | Tensor, *, last: bool
+    ) -> tuple[_Kept, tuple[Tensor, dict[str, Tensor]]]:
+        """The next one. `iteration` is a tensor where it is counted on the device."""
+        done = kept.record.status != RUNNING if self.freeze else None
+        request = Request(pairs=self.pairs, done=done, last=last)
+        state = self.iterator.step(self.watched, replace(kept.state, request=request))
+        return self._observe(kept.record, state, rows, iteration)
+
+    def select(self, kept: _Kept, rows: Tensor) -> _Kept:
+        """Go on with some of the rows."""
+        self.watched = self.watched.select(rows)
+        return select_rows(kept, rows)
+
+    def _observe(
+        self, record: _Record | None, state: State, rows: Tensor, iteration: int | Tensor
+    ) -> tuple[_Kept, tuple[Tensor, dict[str, Tensor]]]:
+        sums = state.sums
+        if sums is None:
+            sums = kernels.row_sums(state.point, state.residual)
+        iterate = Iterate(
+            iteration=iteration,
+            rows=rows,
+            state=state,
+            residual_norm=sums.residual.sqrt(),
+            point_norm=sums.point.sqrt(),
+            measured=self.watched.measured_at(state.point),
+        )
+        if record is None:
+            _check_measured(self.keep, iterate)
+        if self.callback is not None:
+            self.callback(iterate)
+        following = _advance(
+            record,
+            iterate,
+            self.rules,
+            self.monitors,
+            self.keep,
+            self.iterator.statistics(state),
+            self.watched.new_calls(),
+        )
+        # Rows that ended since the flags were last looked at are frozen; None: there are none.
+        running = None if record is None or not self.freeze else record.status == RUNNING
+        if record is not None and running is not None:
+            following = where_rows(running, following, record)
+        return _Kept(state, following), _shown(iterate, running)
+
+
+class _Graphs:
+    """The same iterations from CUDA graphs, as long as there can be one."""
+
+    def __init__(self, run: _Run, count: int) -> None:
+        self.run = run
+        self.count = count  # iterations of a graph
+        self.replayed = 0
+        self.before: _Kept | None = None
+        self.reason: str | None = None  # why there can be none
+        self.pending: str | None = None  # why there was none yet
+        if run.callback is not None:
+            self.reason = "a callback is called at every iteration"
+
+    def go_on(
+        self, kept: _Kept, rows: Tensor, iteration: int, max_iterations: int
+    ) -> tuple[_Kept, list[tuple[Tensor, dict[str, Tensor]]]]:
+        """As many iterations as graphs can do before half of these rows have ended.
+
+        A graph is captured where two iterations in a row leave trees of the same shape.
+        """
+        entries: list[tuple[Tensor, dict[str, Tensor]]] = []
+        before, self.before = self.before, kept
+        if self.reason or before is None or iteration + self.count >= max_iterations:
+            return kept, entries
+        try:
+            graph = CudaGraph(self._body(rows), kept, before, iteration, self.count)
+        except NotCapturable as error:
+            self.run.watched.forget()
+            if isinstance(error, NotSettled):
+                self.pending = str(error)
+            else:
+                self.reason = str(error)
+            return kept, entries
+        while iteration + len(entries) + self.count < max_iterations:
+            entries.extend(graph.replay())
+            ended = graph.present().record.status != RUNNING
+            if 2 * int(ended.sum()) >= len(rows):
+                break
+        self.replayed += len(entries)
+        self.before = None
+        return graph.tree(), entries
+
+    def report(self) -> str:
+        """What became of it, in a sentence."""
+        if self.replayed:
+            return f"{self.replayed} iterations were replayed from CUDA graphs"
+        reason = self.reason or self.pending or "the run was too short"
+        return f"no CUDA graph: {reason}"
+
+    def _body(self, rows: Tensor) -> Callable[[_Kept, Tensor], tuple[_Kept, Any]]:
+        return lambda kept, number: self.run.step(kept, rows, number, last=False)
 
 
 def _advance(
@@ -273,7 +416,7 @@ def _advance(
     statistics: dict[str, Tensor],
     calls: int,
 ) -> _Record:
-    """The record after one more iterate."""
+    """The record after one more iterate, for which T was called so often."""
     norm, point = iterate.residual_norm, iterate.state.point
     merit = norm
     if keep not in ("best", "last"):
@@ -313,8 +456,10 @@ def _advance(
         residual_norm=best_norm,
         merit=best_merit,
         status=status,
-        iterations=torch.full_like(status, iterate.iteration),
-        evaluations=torch.full_like(status, calls),
+        iterations=torch.zeros_like(status) if record is None else record.iterations + 1,
+        evaluations=torch.full_like(status, calls)
+        if record is None
+        else record.evaluations + calls,
         memories=tuple(remembered),
         observations=observations,
         statistics=statistics,

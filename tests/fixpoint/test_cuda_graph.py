@@ -1,0 +1,174 @@
+"""Iterations replayed from a graph, without a GPU: make_fx takes the place of a CUDA graph.
+
+Like one, it records the tensor operations of a block on given memory and the numbers it met on the
+host, refuses what reads a tensor's value, and repeats that, whatever Python would do by then.
+"""
+
+import math
+
+import pytest
+import torch
+from problems import ITERATORS, Counting, problem
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from fixpoint import Adam, ForwardStep, Status, as_operator, cuda_graph, schedules, solve
+from fixpoint.iterator import State
+from fixpoint.monitors import Cocoercivity, Convergence, Fejer
+from fixpoint.stop import Stagnation
+
+
+def recorded(block, memory):
+    before = [tensor.clone() for tensor in memory]
+    program = make_fx(block)(memory)
+    for tensor, value in zip(memory, before, strict=True):
+        tensor.copy_(value)
+    results = [value.clone() for value in program([tensor.clone() for tensor in memory])]
+
+    def replay():
+        for old, new in zip(results, program(memory), strict=True):
+            old.copy_(new)
+
+    return results, replay
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Graphs on the CPU; a list of how many tensors each of them holds."""
+    captured = []
+
+    def capture(block, memory):
+        found = recorded(block, memory)
+        captured.append(len(memory))
+        return found
+
+    monkeypatch.setattr(cuda_graph, "capture", capture)
+    return captured
+
+
+def both(operator, start, iterator, **options):
+    options = {"check_every": 4, "max_iterations": 60, "rtol": 1e-6} | options
+    plain = solve(operator, start, iterator, **options)
+    return plain, solve(operator, start, iterator, cuda_graph=True, **options)
+
+
+def assert_same_run(plain, replayed):
+    assert replayed.status == plain.status
+    assert torch.equal(replayed.iterations, plain.iterations)
+    assert torch.equal(replayed.evaluations, plain.evaluations)
+    assert torch.equal(replayed.z, plain.z)
+    assert torch.equal(replayed.residual_norm, plain.residual_norm)
+    length = len(plain.history.residual_norm)
+    history = replayed.history.residual_norm[:length], plain.history.residual_norm
+    assert torch.equal(*(values.nan_to_num(-1) for values in history))
+    for name, counts in plain.statistics.items():
+        assert torch.equal(replayed.statistics[name], counts)
+
+
+@pytest.mark.parametrize("name", ITERATORS)
+def test_a_replayed_run_is_the_plain_run_bit_for_bit(graphs, name):
+    operator, _, start = problem(rows=3)
+    plain, replayed = both(operator, start, ITERATORS[name], monitors=(Convergence(),))
+    assert_same_run(plain, replayed)
+    assert graphs, replayed.graph
+    assert "iterations were replayed from CUDA graphs" in replayed.graph
+    assert torch.equal(replayed.monitors[0].residual_sum, plain.monitors[0].residual_sum)
+
+
+def test_steps_that_are_counted_on_the_host_are_counted_on_the_device(graphs):
+    operator, _, start = problem(rows=3)
+    adam = Adam(schedule=schedules.warmup_cosine(0.1, 40))
+    plain, replayed = both(operator, start, adam, rtol=0.0, keep="last")
+    assert graphs
+    assert torch.allclose(replayed.z, plain.z, rtol=1e-12)
+    assert not torch.allclose(replayed.z, start)
+
+
+def test_rows_end_when_they_would_and_leave_when_half_have(graphs):
+    scale = torch.tensor([[1.0], [0.9], [0.2], [0.1]])
+    operator = Counting(as_operator(lambda z, scale: scale * (z - 1), scale))
+    plain, replayed = both(operator, torch.zeros(4, 3), ForwardStep(), max_iterations=200)
+    assert_same_run(plain, replayed)
+    assert len(graphs) == 2  # one for four rows, one for the two slow ones
+
+
+def test_stop_rules_and_monitors_go_along(graphs):
+    operator, zero, start = problem(rows=3)
+    options = {
+        "stop": (Stagnation(window=3, improvement=0.5),),
+        "monitors": (Fejer(zero=zero),),
+        "rtol": 0.0,
+    }
+    plain, replayed = both(operator, start, ForwardStep(step_size=1.0), **options)
+    assert graphs
+    assert_same_run(plain, replayed)
+    assert Status.STALLED in plain.status
+    for name in ("last_distance", "largest_growth", "iteration"):
+        assert torch.equal(getattr(replayed.monitors[0], name), getattr(plain.monitors[0], name))
+
+
+# Where it cannot be
+
+
+def assert_not_captured(operator, start, iterator, reason, **options):
+    plain, alone = both(operator, start, iterator, **options)
+    assert reason in alone.graph, alone.graph
+    assert alone.graph.startswith("no CUDA graph: ")
+    assert_same_run(plain, alone)
+
+
+def test_without_a_gpu_the_plain_loop_does_it_and_says_so():
+    operator, _, start = problem()
+    assert_not_captured(operator, start, ForwardStep(), "on the cpu, not on a CUDA device")
+    assert solve(operator, start, ForwardStep()).graph is None  # nobody asked
+
+
+def test_an_operator_that_reads_values_on_the_host_is_not_captured(graphs):
+    def halves(z):
+        return z / 2 if float(z.sum()) != math.pi else z
+
+    assert_not_captured(
+        as_operator(halves), torch.ones(2, 3), ForwardStep(step_size=0.5), "cannot be captured"
+    )
+    assert not graphs
+
+
+def test_a_schedule_of_the_users_keeps_its_run_out_of_the_graph(graphs):
+    operator, _, start = problem()
+    rates = [0.1 / (1 + step) for step in range(60)]  # as long as the run, and no longer
+    adam = Adam(schedule=rates.__getitem__)
+    assert_not_captured(operator, start, adam, "cannot be captured", rtol=0.0)
+
+
+def test_a_monitor_that_decides_on_the_host_is_not_captured(graphs):
+    operator, _, start = problem()
+    assert_not_captured(
+        operator, start, ForwardStep(step_size=0.1), "cannot be captured",
+        monitors=(Cocoercivity(),),
+    )  # fmt: skip
+
+
+def test_a_callback_is_called_at_every_iteration(graphs):
+    operator, _, start = problem()
+    seen = []
+    options = {"rtol": 1e-6, "max_iterations": 60, "cuda_graph": True}
+    solution = solve(
+        operator, start, ForwardStep(), callback=lambda iterate: seen.append(1), **options
+    )
+    assert "callback" in solution.graph
+    assert len(seen) == int(solution.iterations.max()) + 1
+
+
+def test_a_run_too_short_for_a_graph_says_so(graphs):
+    operator, _, start = problem()
+    assert_not_captured(operator, start, ForwardStep(), "too short", max_iterations=5)
+
+
+def test_a_state_that_changes_its_shape_is_not_captured(graphs):
+    operator, _, start = problem()
+    state = ForwardStep().init(operator, start)
+    longer = State(start[:, :4], start[:, :4], start[:, :4])
+    shorter = State(start, start, start)
+    with pytest.raises(cuda_graph.NotSettled, match="z changes its shape"):
+        cuda_graph.CudaGraph(lambda tree, number: (tree, number), longer, shorter, 1, 2)
+    with pytest.raises(cuda_graph.NotSettled, match="changes its parts"):
+        cuda_graph.CudaGraph(lambda tree, number: (tree, number), longer, state, 1, 2)
