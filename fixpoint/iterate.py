@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
@@ -21,6 +23,11 @@ class Iterate:
     residual_norm: Float[Tensor, " batch"]  # ||T point||
     point_norm: Float[Tensor, " batch"]  # ||point||
     measured: dict[str, Tensor]  # what `Operator.evaluate` measured at `point`
+
+    @cached_property
+    def finite(self) -> Bool[Tensor, " batch"]:
+        """Neither T nor the point contains NaN or infinity."""
+        return torch.maximum(self.residual_norm, self.point_norm) < torch.inf
 
     @property
     def numbers(self) -> dict[str, Float[Tensor, " batch"]]:

@@ -243,14 +243,15 @@ def solve(
                     limit = torch.full_like(record.status, Status.MAX_ITERATIONS.code)
                     record = replace(record, status=torch.where(ended, record.status, limit))
                     ended = torch.ones_like(ended)
-                gone, stay = ended.nonzero().flatten(), (~ended).nonzero().flatten()
-                if len(gone):
+                if bool(ended.any()):
+                    gone, stay = ended.nonzero().flatten(), (~ended).nonzero().flatten()
                     left.append((rows[gone], select_rows(record, gone)))
                     if not len(stay):
                         break
                     rows = rows[stay]
                     kept = run.select(_Kept(kept.state, record), stay)
-                bar.set_postfix(running=len(rows), refresh=False)
+                if progress:
+                    bar.set_postfix(running=len(rows), refresh=False)
                 if graphs is not None:
                     kept, entries = graphs.go_on(kept, rows, iteration, max_iterations)
                     log.extend((rows, *shown) for shown in entries)
@@ -310,9 +311,12 @@ class _Run:
         self, kept: _Kept, rows: Tensor, iteration: int | Tensor, *, last: bool
     ) -> tuple[_Kept, tuple[Tensor, dict[str, Tensor]]]:
         """The next one. `iteration` is a tensor where it is counted on the device."""
-        done = kept.record.status != RUNNING if self.freeze else None
-        request = Request(pairs=self.pairs, done=done, last=last)
-        state = self.iterator.step(self.watched, replace(kept.state, request=request))
+        state = kept.state
+        if self.pairs or self.freeze or last:
+            done = kept.record.status != RUNNING if self.freeze else None
+            request = Request(pairs=self.pairs, done=done, last=last)
+            state = replace(state, request=request)
+        state = self.iterator.step(self.watched, state)
         return self._observe(kept.record, state, rows, iteration)
 
     def select(self, kept: _Kept, rows: Tensor) -> _Kept:
@@ -418,39 +422,45 @@ def _advance(
 ) -> _Record:
     """The record after one more iterate, for which T was called so often."""
     norm, point = iterate.residual_norm, iterate.state.point
-    merit = norm
-    if keep not in ("best", "last"):
-        merit = iterate.measured.get(keep, torch.full_like(norm, torch.inf))
-        merit = torch.where(merit.isnan(), torch.inf, merit)
     if record is None:
         memories: tuple[Any, ...] = tuple(rule.start(iterate) for rule in rules)
         observations = tuple(monitor.start(iterate) for monitor in monitors)
-        best, best_norm, best_merit = point, norm, merit
     else:
         memories = record.memories
         observations = tuple(
             monitor.watch(iterate, memory)
             for monitor, memory in zip(monitors, record.observations, strict=True)
         )
-        better = iterate.point_norm.isfinite() & norm.isfinite()
-        if keep != "last":
-            # Where nothing was ever measured, the residual decides.
-            unknown = merit.isinf() & record.merit.isinf() & (norm < record.residual_norm)
-            better = better & ((merit < record.merit) | unknown)
-        best = torch.where(expand_rows(better, point), point, record.z)
-        best_norm = torch.where(better, norm, record.residual_norm)
-        best_merit = torch.where(better, merit, record.merit)
-
-    status = torch.full_like(norm, RUNNING, dtype=torch.long)
-    remembered = []
-    for rule, memory in zip(rules, memories, strict=True):
-        fires, memory = rule.check(iterate, memory)
-        remembered.append(memory)
-        fires = fires & (status == RUNNING)
-        status = torch.where(fires, rule.status.code, status)
+    checks = [rule.check(iterate, memory) for rule, memory in zip(rules, memories, strict=True)]
+    # The first rule that fires decides: it comes last.
+    status: Tensor | None = None
+    accepted: Tensor | None = None
+    for rule, (fires, _) in zip(reversed(rules), reversed(checks), strict=True):
+        status = torch.where(fires, rule.status.code, RUNNING if status is None else status)
         if rule.accepts:
-            best = torch.where(expand_rows(fires, point), point, best)
-            best_norm = torch.where(fires, norm, best_norm)
+            accepted = fires if accepted is None else accepted | fires
+        elif accepted is not None:
+            accepted = accepted & ~fires
+    assert status is not None
+
+    merit = norm
+    if keep not in ("best", "last"):
+        merit = iterate.measured.get(keep, torch.full_like(norm, torch.inf))
+        merit = torch.where(merit.isnan(), torch.inf, merit)
+    best, best_norm, best_merit = point, norm, merit
+    if record is not None:
+        taken = better = iterate.finite
+        if keep != "last":
+            lower = merit < record.merit
+            if keep != "best":  # where nothing was ever measured, the residual decides
+                unknown = merit.isinf() & record.merit.isinf()
+                lower = lower | (unknown & (norm < record.residual_norm))
+            taken = better = lower & better
+        if accepted is not None:
+            taken = better | accepted
+        best = torch.where(expand_rows(taken, point), point, record.z)
+        best_norm = torch.where(taken, norm, record.residual_norm)
+        best_merit = torch.where(better, merit, record.merit)
     return _Record(
         z=best,
         residual_norm=best_norm,
@@ -460,7 +470,7 @@ def _advance(
         evaluations=torch.full_like(status, calls)
         if record is None
         else record.evaluations + calls,
-        memories=tuple(remembered),
+        memories=tuple(memory for _, memory in checks),
         observations=observations,
         statistics=statistics,
     )

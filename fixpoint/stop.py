@@ -61,8 +61,7 @@ class NonFinite(StopRule):
     status: ClassVar = Status.NONFINITE
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        finite = iterate.residual_norm.isfinite() & iterate.point_norm.isfinite()
-        return ~finite, memory
+        return ~iterate.finite, memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from fixpoint.kernels.row_sums import (
     put_row_sums,
     sums_count,
     sums_reference,
+    widened,
 )
 from fixpoint.kernels.walk import (
     divide,
@@ -139,16 +140,18 @@ def _reference(
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     wide = accumulation_dtype(z.dtype)
-    size, c1, c2 = (rate, first_bias, second_bias) if scales is None else scales.to(wide).unbind()
-    t = residual.to(wide)
-    first = first_beta * first_moment.to(wide) + (1 - first_beta) * t
-    second = second_beta * second_moment.to(wide) + (1 - second_beta) * (t * t)
+    size, c1, c2 = (
+        (rate, first_bias, second_bias) if scales is None else widened(scales, wide).unbind()
+    )
+    t = widened(residual, wide)
+    first = first_beta * widened(first_moment, wide) + (1 - first_beta) * t
+    second = second_beta * widened(second_moment, wide) + (1 - second_beta) * (t * t)
     step = size * (first / c1) / ((second / c2).sqrt() + eps)
-    following = (z.to(wide) - step).to(z.dtype)
+    following = (widened(z, wide) - step).to(z.dtype)
     return (
         frozen(done, following, z),
-        frozen(done, first.to(first_moment.dtype), first_moment),
-        frozen(done, second.to(second_moment.dtype), second_moment),
+        frozen(done, widened(first, first_moment.dtype), first_moment),
+        frozen(done, widened(second, second_moment.dtype), second_moment),
         sums_reference(sums, z, residual, previous_point, previous_residual, done),
     )
 

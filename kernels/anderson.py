@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, empty_sums, frozen, row_dot
+from fixpoint.kernels.row_sums import accumulation_dtype, empty_sums, frozen, row_dot, widened
 from fixpoint.kernels.walk import (
     flags,
     jit,
@@ -131,14 +131,14 @@ def _mix_reference(
     shape = (-1,) + (1,) * (z.dim() - 1)
     wide = accumulation_dtype(z.dtype)
     beta = mixing if row_mixing is None else row_mixing.reshape(shape)
-    following = z.to(wide) - beta * residual.to(wide)
+    following = widened(z, wide) - beta * widened(residual, wide)
     for dz, dr, weight in zip(
         point_differences, residual_differences, weights.unbind(1), strict=True
     ):
         gamma = weight.reshape(shape)
         following = following - gamma * dz + gamma * beta * dr
-    point = following.to(z.dtype)
-    difference = _finite(point.to(wide) - z.to(wide))
+    point = widened(following, z.dtype)
+    difference = _finite(widened(point, wide) - widened(z, wide))
     sums = row_dot(point, point), row_dot(difference, difference)
     if done is not None:
         difference = frozen(done, difference, torch.zeros_like(difference))
@@ -150,7 +150,7 @@ def _gram_reference(
     differences: list[Tensor], value: Tensor, anchor: Tensor, done: Tensor | None
 ) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(value.dtype)
-    newest = value.to(wide) - anchor.to(wide)
+    newest = widened(value, wide) - widened(anchor, wide)
     everything = (newest, *differences)
     products = (
         row_dot(value, value),

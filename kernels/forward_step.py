@@ -20,6 +20,7 @@ from fixpoint.kernels.row_sums import (
     put_row_sums,
     sums_count,
     sums_reference,
+    widened,
 )
 from fixpoint.kernels.walk import (
     flags,
@@ -91,8 +92,8 @@ def _reference(
     done: Tensor | None,
 ) -> tuple[Tensor, list[Tensor]]:
     wide = accumulation_dtype(z.dtype)
-    rho = step_size if row_step_size is None else row_step_size.to(wide)
-    following = (z.to(wide) - rho * residual.to(wide)).to(z.dtype)
+    rho = step_size if row_step_size is None else widened(row_step_size, wide)
+    following = (widened(z, wide) - rho * widened(residual, wide)).to(z.dtype)
     found = sums_reference(sums, z, residual, previous_point, previous_residual, done)
     return frozen(done, following, z), found
 

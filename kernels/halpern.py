@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, frozen
+from fixpoint.kernels.row_sums import accumulation_dtype, frozen, widened
 from fixpoint.kernels.walk import jit, load, per_row, run, store, tl
 
 
@@ -38,10 +38,10 @@ def _reference(
     z: Tensor, residual: Tensor, anchor: Tensor, step_size: float, pull: Tensor
 ) -> Tensor:
     wide = accumulation_dtype(z.dtype)
-    image = z.to(wide) - step_size * residual.to(wide)
-    weight = pull.to(wide).reshape((-1,) + (1,) * (z.dim() - 1))
-    following = image - weight * (image - anchor.to(wide))
-    return frozen(None, following.to(z.dtype), z)
+    image = widened(z, wide) - step_size * widened(residual, wide)
+    weight = widened(pull, wide).reshape((-1,) + (1,) * (z.dim() - 1))
+    following = image - weight * (image - widened(anchor, wide))
+    return frozen(None, widened(following, z.dtype), z)
 
 
 @jit

@@ -26,6 +26,7 @@ from fixpoint.kernels.row_sums import (
     row_dot,
     sums_count,
     sums_reference,
+    widened,
 )
 from fixpoint.kernels.walk import flags, jit, load, put_sum, put_zero_sums, run, store, tl
 
@@ -85,14 +86,18 @@ def _reference(
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     wide = accumulation_dtype(z.dtype)
-    following = point.to(wide) - step_size * residual.to(wide)
-    step = following - z.to(wide)
+    following = widened(point, wide) - step_size * widened(residual, wide)
+    step = following - widened(z, wide)
     ahead = following + inertia * step
     found = sums_reference(sums, point, residual, previous_point, previous_residual, done)
     if sums and previous_point is not None:
         length = row_dot(step, step)
         found.append(length if done is None else torch.where(done, 0, length))
-    return frozen(done, following.to(z.dtype), z), frozen(done, ahead.to(z.dtype), point), found
+    return (
+        frozen(done, widened(following, z.dtype), z),
+        frozen(done, widened(ahead, z.dtype), point),
+        found,
+    )
 
 
 @jit

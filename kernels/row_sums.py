@@ -50,6 +50,11 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def widened(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x.to(dtype)`, without a call where it has that dtype: small problems feel each one."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def row_sum(x: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
     """The sum of every row, block by block."""
     whole = x.shape[1] // BLOCK * BLOCK
@@ -94,8 +99,10 @@ def named_sums(sums: list[Float[Tensor, " batch"]]) -> RowSums:
 
 def _dot_reference(a: Tensor, b: Tensor) -> Tensor:
     dtype = accumulation_dtype(a.dtype)
-    size = math.prod(a.shape[1:])
-    return row_sum((a.to(dtype) * b.to(dtype)).reshape(a.shape[0], size))
+    product = widened(a, dtype) * widened(b, dtype)
+    if product.dim() != 2:
+        product = product.reshape(a.shape[0], math.prod(a.shape[1:]))
+    return row_sum(product)
 
 
 def sums_reference(
@@ -112,8 +119,8 @@ def sums_reference(
     sums = [_dot_reference(residual, residual), _dot_reference(point, point)]
     if previous_point is not None and previous_residual is not None:
         wide = accumulation_dtype(point.dtype)
-        dt = residual.to(wide) - previous_residual.to(wide)
-        dz = point.to(wide) - previous_point.to(wide)
+        dt = widened(residual, wide) - widened(previous_residual, wide)
+        dz = widened(point, wide) - widened(previous_point, wide)
         sums += [_dot_reference(dt, dz), _dot_reference(dt, dt), _dot_reference(dz, dz)]
     return sums if done is None else [torch.where(done, 0, each) for each in sums]
 
