@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,41 @@ class Autoencoder:
     ) -> Float[Tensor, "batch channels rows columns"]:
         """Scaled latents as the model's own `decode` takes them."""
         return latents / self.scale.to(latents.device) + self.shift.to(latents.device)
+
+    def copy(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Autoencoder:
+        """A copy with weights of its own, in evaluation mode and without gradients.
+
+        Args:
+            dtype: of the copy; None for the model's own. diffusers' `config.force_upcast` is not
+                asked: it is True unless a model says otherwise, also for models that do well in
+                float16. Where one does not, its latents overflow to infinity; bfloat16 has the
+                range of float32.
+            channels_last: store the weights of convolutions as `torch.channels_last`, which the
+                kernels for GPUs and 16 bits want.
+
+        Raises:
+            ValueError: the model cannot be copied or converted, as where its weights are
+                offloaded.
+        """
+        if offloaded(self.model):
+            raise ValueError(
+                "the model cannot be copied: hooks of accelerate or diffusers load, move or cast "
+                "its weights"
+            )
+        try:
+            model = copy.deepcopy(self.model).eval().requires_grad_(False)
+            model.zero_grad(set_to_none=True)
+            with _quiet_diffusers():
+                if dtype is not None:
+                    model = model.to(dtype)
+            if channels_last:
+                model = model.to(memory_format=torch.channels_last)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            message = " ".join(str(error).split())
+            raise ValueError(f"the model cannot be copied: {message}") from error
+        copied = copy.copy(self)
+        copied.model = model
+        return copied
 
     def __repr__(self) -> str:
         return (
@@ -129,24 +167,20 @@ class Autoencoder:
                 "save the model again with save_pretrained(..., safe_serialization=True)"
             )
         import diffusers
-        from diffusers.utils import logging
 
-        level = logging.get_verbosity()
-        logging.set_verbosity_error()
         try:
-            model, found = getattr(diffusers, name).from_pretrained(
-                folder,
-                torch_dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                low_cpu_mem_usage=False,
-                output_loading_info=True,
-            )
+            with _quiet_diffusers():
+                model, found = getattr(diffusers, name).from_pretrained(
+                    folder,
+                    torch_dtype=dtype,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    low_cpu_mem_usage=False,
+                    output_loading_info=True,
+                )
         except Exception as error:  # diffusers lets everything through that its parts raise
             message = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{folder} could not be loaded: {message}") from error
-        finally:
-            logging.set_verbosity(level)
         for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if found.get(kind):
                 raise ValueError(
@@ -175,6 +209,28 @@ class Autoencoder:
         return cls.from_pretrained(
             Path(__file__).parent / "models" / name, dtype=dtype, device=device
         )
+
+
+def offloaded(model: torch.nn.Module) -> bool:
+    """Whether hooks bring the weights of a model to where and how they are needed."""
+    return any(
+        hasattr(module, hook)
+        for module in model.modules()
+        for hook in ("_hf_hook", "_diffusers_hook")
+    )
+
+
+@contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """Errors alone are reported inside the block."""
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _autoencoder_folder(folder: Path) -> Path:

@@ -101,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="safetensors with the true latent of the (one) picture, to report the NMSE",
     )
+    invert.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the autoencoder: worth its time where many pictures of one size follow",
+    )
     invert.add_argument("--out", type=Path, default=Path("inverted"), metavar="DIR")
     invert.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
     invert.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -40,7 +40,8 @@ class Inversion:
         picture: the pictures on [-1, 1].
         reconstruction: D(latent), clipped to [-1, 1].
         evaluations: per row: of E(D(.)), or gradient steps.
-        seconds: of the whole batch, with E(x), without the reconstruction.
+        seconds: of the whole batch, with E(x) and whatever had to be compiled, without the
+            reconstruction.
         observation: what was taken to have happened to the decoder's output.
         solution: the solver's account of the run; None where no solver ran.
     """
@@ -94,6 +95,7 @@ def invert(
     stop: Sequence[StopRule] | None = None,
     keep: str = "deviation_level",
     value_range: tuple[float, float] | None = None,
+    compile: bool = False,
     callback: Callable[[Iterate], object] | None = None,
     progress: bool = False,
 ) -> Inversion:
@@ -116,6 +118,8 @@ def invert(
         keep: what a row that ends without success returns, see `solve`; by default its point of
             least deviation from the picture.
         value_range: of float input, see `as_pictures`.
+        compile: see `DecoderInversion`. Pictures that follow in the same size find the autoencoder
+            compiled.
         callback: called with every `Iterate`.
         progress: show a progress bar.
 
@@ -132,6 +136,7 @@ def invert(
         default_observation(pictures.observation, autoencoder.dtype)
         if observation is None
         else observation,
+        compile=compile,
     )
     if stop is None:
         stop = default_stop(operator.observation, pictures, autoencoder.dtype)
@@ -166,13 +171,14 @@ def invert_by_paper(
     steps: int = 100,
     observation: Observation | Callable[[Tensor], Tensor] | None = None,
     value_range: tuple[float, float] | None = None,
+    compile: bool = False,
     callback: Callable[[Iterate], object] | None = None,
     progress: bool = False,
 ) -> Inversion:
     """The paper's practical method (section 4): Adam on E(D(z)) - E(x), 0.01 with its schedule.
 
     Args:
-        autoencoder, image, value_range, callback, progress: as for `invert`.
+        autoencoder, image, value_range, compile, callback, progress: as for `invert`.
         steps: evaluations of E(D(.)).
         observation: nothing in the paper.
     """
@@ -189,6 +195,7 @@ def invert_by_paper(
         stop=(),
         keep="last",
         value_range=value_range,
+        compile=compile,
         callback=callback,
         progress=progress,
     )

@@ -100,6 +100,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ValueError(f"--observation does not go with --method {options.method}")
     if blind and options.noise_level is not None:
         raise ValueError(f"--noise-level does not go with --method {options.method}")
+    if blind and options.compile:
+        raise ValueError(f"--compile does not go with --method {options.method}")
     if options.noise_level is not None:
         if options.observation != "auto":
             raise ValueError("--noise-level is an observation of its own: leave --observation out")
@@ -182,7 +184,12 @@ def _invert(
     if options.method == "paper-adam":
         steps = options.iterations or 100
         return invert_by_paper(
-            autoencoder, image, steps=steps, observation=observation, progress=bar
+            autoencoder,
+            image,
+            steps=steps,
+            observation=observation,
+            compile=options.compile,
+            progress=bar,
         )
     step_size = 1.0 if options.step_size is None else options.step_size
     iterators: dict[str, Iterator[Any] | None] = {
@@ -198,6 +205,7 @@ def _invert(
         observation=observation,
         iterator=iterators[options.method],
         max_iterations=options.iterations or 50,
+        compile=options.compile,
         progress=bar,
     )
 
@@ -238,6 +246,7 @@ def _settings(options: argparse.Namespace, autoencoder: Autoencoder) -> dict[str
         "autoencoder": repr(autoencoder),
         "method": options.method,
         "dtype": options.dtype,
+        "compile": options.compile,
         "device": str(autoencoder.device),
         "versions": {
             "fixpoint": __version__,
