@@ -1,0 +1,46 @@
+"""Closed convex functions of one row with their proximal operators.
+
+`function.py` has the interface, `algebra.py` what keeps a proximal operator exact.
+"""
+
+from fixpoint.proximal.algebra import PlusLinear, PlusSquared, Scaled, Translated
+from fixpoint.proximal.conjugate import Conjugate
+from fixpoint.proximal.function import Function
+from fixpoint.proximal.matrices import NuclearNorm, PositiveSemidefinite, UnitDiagonal
+from fixpoint.proximal.norms import L1, L2, GroupL1, LInfinity, NormBall
+from fixpoint.proximal.parameter import Parameter, PerRow
+from fixpoint.proximal.quadratics import GaussianPrior, Huber, Quadratic, SquaredL2
+from fixpoint.proximal.separable_sum import SeparableSum
+from fixpoint.proximal.sets import AffineSet, Box, HalfSpace, Simplex, Zero
+from fixpoint.proximal.total_variation import TotalVariation1D, TotalVariation2D
+
+__all__ = [
+    "L1",
+    "L2",
+    "AffineSet",
+    "Box",
+    "Conjugate",
+    "Function",
+    "GaussianPrior",
+    "GroupL1",
+    "HalfSpace",
+    "Huber",
+    "LInfinity",
+    "NormBall",
+    "NuclearNorm",
+    "Parameter",
+    "PerRow",
+    "PlusLinear",
+    "PlusSquared",
+    "PositiveSemidefinite",
+    "Quadratic",
+    "Scaled",
+    "SeparableSum",
+    "Simplex",
+    "SquaredL2",
+    "TotalVariation1D",
+    "TotalVariation2D",
+    "Translated",
+    "UnitDiagonal",
+    "Zero",
+]

@@ -1,0 +1,59 @@
+"""Sums, products and membership per row, in an order that depends on the row alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint.kernels.row_sums import row_sum
+
+
+def flat(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch size"]:
+    """Every row as a vector."""
+    return z.flatten(1) if z.dim() > 1 else z.unsqueeze(1)
+
+
+def size(z: Float[Tensor, "batch *shape"]) -> int:
+    """How many numbers a row has."""
+    return math.prod(z.shape[1:])
+
+
+def total(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """The sum of every row."""
+    return row_sum(flat(z))
+
+
+def largest(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """The largest entry of every row."""
+    return flat(z).amax(1)
+
+
+def product(
+    matrix: Float[Tensor, "... outputs inputs"], z: Float[Tensor, "batch inputs"]
+) -> Float[Tensor, "batch outputs"]:
+    """The matrix, one for all rows or one for each, times every row.
+
+    A sum per row, not a matrix product: BLAS may order its sums by the size of the batch. torch
+    orders them by the strides, which therefore are always the same.
+    """
+    return (matrix.contiguous() * z.contiguous().unsqueeze(-2)).sum(-1)
+
+
+def rounding(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """How far rounding may have moved a coordinate of a row: 8 eps of its dtype times the largest.
+
+    In the dtype of `z`; the smallest normal number is added, for coordinates that underflow.
+    """
+    info = torch.finfo(z.dtype)
+    return 8 * info.eps * largest(z.abs()) + info.tiny
+
+
+def indicator(
+    violation: Float[Tensor, " batch"], tolerance: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """0 where the violation is within the tolerance, +inf elsewhere; NaN where either is NaN."""
+    inside = 0 * (violation.clamp(min=0) + tolerance)
+    return torch.where(violation > tolerance, torch.inf, inside)

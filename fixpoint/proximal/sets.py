@@ -1,0 +1,308 @@
+"""Indicators of convex sets: 0 on the set, +inf elsewhere. The proximal operator projects.
+
+"Proof" lines use that z - u is in the normal cone of the set C at u: <z - u, w - u> <= 0 for every
+w in C.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint.kernels import row_dot, row_norm
+from fixpoint.proximal.function import Function
+from fixpoint.proximal.parameter import (
+    Parameter,
+    PerRow,
+    aligned,
+    check_finite,
+    check_numbers,
+    check_one_number,
+    elements,
+    numbers,
+    values_of,
+)
+from fixpoint.proximal.row_algebra import flat, indicator, largest, product, size, total
+from fixpoint.rows import expand_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Zero(Function):
+    """g = 0. prox: the identity. Proof: (z - z)/s = 0 is the gradient."""
+
+    smoothness = 0.0
+
+    @property
+    def conjugate(self) -> Function:
+        """The indicator of the origin."""
+        return Box(0.0, 0.0)
+
+    def _value(
+        self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        return torch.zeros_like(tolerance)
+
+    def _prox(
+        self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
+    ) -> Float[Tensor, "batch *shape"]:
+        return z.clone()
+
+    def _gradient(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        return torch.zeros_like(z)
+
+
+@dataclass(frozen=True, eq=False)
+class Box(Function):
+    """The indicator of lower <= z <= upper, coordinate by coordinate.
+
+    prox: every coordinate is clamped.
+    Proof: z_i - u_i is above 0 only where u_i = upper_i, below 0 only where u_i = lower_i.
+
+    Args:
+        lower, upper: broadcast against a row, or `PerRow`; -inf and inf for no bound.
+
+    Raises:
+        ValueError: lower <= upper does not hold, or a bound is NaN.
+    """
+
+    lower: Parameter
+    upper: Parameter
+
+    def __post_init__(self) -> None:
+        lower, upper = values_of("lower", self.lower), values_of("upper", self.upper)
+        for name, values in (("lower", lower), ("upper", upper)):
+            if bool(values.isnan().any()):
+                raise ValueError(f"need {name} not NaN")
+        if bool((lower == math.inf).any()) or bool((upper == -math.inf).any()):
+            raise ValueError("need lower < inf and upper > -inf")
+        lower, upper = aligned("lower, upper", self.lower, self.upper)
+        wrong = lower > upper
+        if bool(wrong.any()):
+            low, high = lower[wrong][0].item(), upper[wrong][0].item()
+            raise ValueError(f"need lower <= upper, got lower {low:g} and upper {high:g}")
+
+    def _value(
+        self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        lower, upper = elements("lower", self.lower, z), elements("upper", self.upper, z)
+        return indicator(largest(torch.maximum(lower - z, z - upper)), tolerance)
+
+    def _prox(
+        self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
+    ) -> Float[Tensor, "batch *shape"]:
+        lower, upper = elements("lower", self.lower, z), elements("upper", self.upper, z)
+        return z.clamp(lower, upper)
+
+    def _conjugate_value(
+        self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        # sum max(lower y, upper y); where a bound is infinite, y must not point that way.
+        room = expand_rows(tolerance, y)
+        lower, upper = elements("lower", self.lower, y), elements("upper", self.upper, y)
+        up, down = y.clamp(min=0), y.clamp(max=0)
+        up = torch.where(upper.isinf() & (up <= room), 0, upper * up)
+        down = torch.where(lower.isinf() & (-down <= room), 0, lower * down)
+        return total(up + down)
+
+
+@dataclass(frozen=True, eq=False)
+class Simplex(Function):
+    """The indicator of {z >= 0, sum z = radius}.
+
+    prox: max(z - tau, 0) with the tau for which the sum is right (Held, Wolfe & Crowder 1974;
+    Duchi, Shalev-Shwartz, Singer & Chandra 2008, figure 1), from sorted coordinates. Exact.
+    Proof: z - u is tau where u > 0 and at most tau elsewhere; <z - u, w - u> <= tau sum (w - u)
+    = 0.
+
+    Args:
+        radius: above 0; a number, or `PerRow` of (batch,).
+    """
+
+    radius: Parameter = 1.0
+
+    def __post_init__(self) -> None:
+        check_numbers("radius", self.radius, 0, strict=True)
+
+    def _value(
+        self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        excess = (total(z) - numbers("radius", self.radius, z)).abs() / size(z)
+        return indicator(torch.maximum(largest(-z), excess), tolerance)
+
+    def _prox(
+        self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
+    ) -> Float[Tensor, "batch *shape"]:
+        return over_threshold(z, simplex_threshold(z, numbers("radius", self.radius, z)))
+
+    def _conjugate_value(
+        self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        return numbers("radius", self.radius, y) * largest(y)
+
+
+def simplex_threshold(
+    z: Float[Tensor, "batch *shape"], radius: Float[Tensor, " rows"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """tau with sum max(z - tau, 0) = radius, per row, in two parts whose sum it is.
+
+    The first is the largest coordinate. Nothing below it by more than the radius is active, so
+    that measured from it all sums that matter are of numbers of the size of the radius; added up,
+    the parts would lose digits again.
+    """
+    top = largest(z)
+    ordered = (flat(z) - top.unsqueeze(1)).sort(1, descending=True).values
+    count = torch.arange(1, ordered.shape[1] + 1, device=z.device)
+    excess = ordered.cumsum(1) - radius.unsqueeze(1)
+    active = (ordered * count > excess).sum(1, keepdim=True).clamp(min=1)  # none for radius 0
+    return top, (excess.gather(1, active - 1) / active).squeeze(1)
+
+
+def over_threshold(
+    z: Float[Tensor, "batch *shape"], threshold: tuple[Float[Tensor, " batch"], ...]
+) -> Float[Tensor, "batch *shape"]:
+    """max(z - tau, 0) for a tau in parts."""
+    for part in threshold:
+        z = z - expand_rows(part, z)
+    return z.clamp(min=0)
+
+
+@dataclass(frozen=True, eq=False)
+class HalfSpace(Function):
+    """The indicator of {<normal, z> <= offset}.
+
+    prox: z - max(<a, z> - b, 0) / ||a||^2 a, with a the normal and b the offset.
+    Proof: z - u = t a with t >= 0, and t > 0 only where <a, u> = b >= <a, w>.
+
+    Args:
+        normal: a, finite and not 0; broadcasts against a row, or `PerRow`.
+        offset: b, finite; a number, or `PerRow` of (batch,).
+    """
+
+    normal: Tensor | PerRow
+    offset: Parameter = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite("normal", self.normal)
+        check_finite("offset", self.offset)
+        check_one_number("offset", self.offset)
+        values = values_of("normal", self.normal)
+        squares = flat(values) if isinstance(self.normal, PerRow) else values.reshape(1, -1)
+        if bool((squares == 0).all(1).any()):
+            raise ValueError("need ||normal|| > 0, got 0")
+
+    def _value(
+        self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        normal, excess = self._excess(z)
+        return indicator(excess, tolerance * total(normal.abs()))
+
+    def _prox(
+        self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
+    ) -> Float[Tensor, "batch *shape"]:
+        normal, excess = self._excess(z)
+        return z - expand_rows(excess.clamp(min=0) / row_dot(normal, normal), z) * normal
+
+    def _conjugate_value(
+        self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        # y = t a with t >= 0 has the value t b.
+        normal = elements("normal", self.normal, y) + torch.zeros_like(y)
+        multiple = (row_dot(y, normal) / row_dot(normal, normal)).clamp(min=0)
+        off = largest((y - expand_rows(multiple, y) * normal).abs())
+        return indicator(off, tolerance) + multiple * numbers("offset", self.offset, y)
+
+    def _excess(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Float[Tensor, " batch"]]:
+        normal = elements("normal", self.normal, z) + torch.zeros_like(z)
+        return normal, row_dot(normal, z) - numbers("offset", self.offset, z)
+
+
+@dataclass(frozen=True, eq=False)
+class AffineSet(Function):
+    """The indicator of {A z = b}, z a row as a vector.
+
+    prox: z - V (V' z - c). The columns of V are an orthonormal basis of the range of A', and
+    V' z = c is A z = b: a singular value decomposition in float64, done once. Exact.
+    Proof: V' u = c, and z - u is in the range of V, the normal cone everywhere.
+
+    Args:
+        matrix: A, finite, (equations, size), or `PerRow` of (batch, equations, size); equations
+            may depend on each other.
+        target: b, finite, (equations,), or `PerRow` of (batch, equations).
+
+    Raises:
+        ValueError: A z = b has no solution.
+    """
+
+    matrix: Tensor | PerRow
+    target: Tensor | PerRow
+    basis: Tensor | PerRow = field(init=False, repr=False)  # V'
+    level: Tensor | PerRow = field(init=False, repr=False)  # c
+
+    def __post_init__(self) -> None:
+        check_finite("matrix", self.matrix)
+        check_finite("target", self.target)
+        matrix = values_of("matrix", self.matrix).to(torch.float64)
+        target = values_of("target", self.target).to(torch.float64)
+        ranks = 2 + isinstance(self.matrix, PerRow), 1 + isinstance(self.target, PerRow)
+        if (matrix.dim(), target.dim()) != ranks or matrix.shape[-2] != target.shape[-1]:
+            raise ValueError(
+                f"need matrix (equations, size) and target (equations,), batch first as PerRow, "
+                f"got {tuple(matrix.shape)} and {tuple(target.shape)}"
+            )
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        cutoff = max(matrix.shape[-2:]) * torch.finfo(torch.float64).eps
+        kept = values > cutoff * values.amax(-1, keepdim=True)
+        basis = torch.where(kept.unsqueeze(-1), right, 0)
+        inverse = torch.where(kept, 1 / values, 0)
+        level = inverse * (left.mT @ target.unsqueeze(-1)).squeeze(-1)
+        solution = (basis.mT @ level.unsqueeze(-1)).squeeze(-1)
+        missed = ((matrix @ solution.unsqueeze(-1)).squeeze(-1) - target).norm(dim=-1)
+        if bool((missed > 1e-6 * target.norm(dim=-1)).any()):
+            raise ValueError(
+                f"need target in the range of matrix, but A z = b misses b by {missed.max():.2g}"
+            )
+        owned = isinstance(self.matrix, PerRow) or isinstance(self.target, PerRow)
+        self._set(
+            basis=PerRow(basis) if isinstance(self.matrix, PerRow) else basis,
+            level=PerRow(level) if owned else level,
+        )
+
+    def _value(
+        self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        _, missed = self._missed(z)
+        return indicator(row_norm(missed), tolerance * math.sqrt(size(z)))
+
+    def _prox(
+        self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
+    ) -> Float[Tensor, "batch *shape"]:
+        basis, missed = self._missed(z)
+        return z - product(basis.mT, missed).reshape(z.shape)
+
+    def _conjugate_value(
+        self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        # y = V t has the value <t, c>.
+        basis, missed = self._missed(y)
+        level = elements("level", self.level, missed)
+        along = missed + level
+        off = largest((flat(y) - product(basis.mT, along)).abs())
+        return indicator(off, tolerance) + total(along * level)
+
+    def _missed(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:
+        """V' and V' z - c."""
+        matrix = values_of("basis", self.basis)
+        if matrix.shape[-1] != flat(z).shape[1]:
+            raise ValueError(
+                f"the matrix takes rows of {matrix.shape[-1]} numbers, a row of z has "
+                f"{flat(z).shape[1]}"
+            )
+        if isinstance(self.basis, PerRow) and len(matrix) != len(z):
+            raise ValueError(f"matrix has {len(matrix)} rows, z has {len(z)}")
+        basis = matrix.to(z)
+        along = product(basis, flat(z))
+        return basis, along - elements("target", self.level, along)
