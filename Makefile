@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types figures clean
+.PHONY: demo test lint types figures speed clean
 
 demo: $(READY)
 	$(BIN)/fixpoint demo --out demo --json demo/demo.json
@@ -26,6 +26,10 @@ figures: $(READY)
 	$(BIN)/python benchmarks/paper.py --out docs --readme README.md
 	$(BIN)/fixpoint demo --out demo
 	cp demo/demo.png docs/demo.png
+
+speed: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
+	$(BIN)/python benchmarks/speed.py --out docs
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fixpoint needs Python 3.11 or newer")'

@@ -9,6 +9,7 @@ CPU tensors of the usual layouts; the launch is caught and compiled for the arch
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import subprocess
@@ -131,6 +132,17 @@ def _read(ptx: str, cubin: bytes) -> dict[str, Any]:
     }
 
 
+def awkward_operands() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """z and T z that nothing can be taken for granted of."""
+    mixed = torch.zeros(3, 4, 5, 6, dtype=torch.float64)
+    return [
+        (torch.zeros(1, 1), torch.zeros(1, 1)),
+        (torch.zeros(3, 41), torch.zeros(3, 41, dtype=torch.float16)),
+        (torch.zeros(5, 4103, dtype=torch.bfloat16), torch.zeros(5, 4103, dtype=torch.bfloat16)),
+        (mixed, mixed.to(memory_format=torch.channels_last)),
+    ]
+
+
 def all_kernels(arch: int, dtype: torch.dtype, value_dtype: torch.dtype) -> list[dict[str, Any]]:
     z = torch.zeros(LATENTS, dtype=dtype)
     value = torch.zeros(LATENTS, dtype=value_dtype)
@@ -144,7 +156,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", type=int, nargs="+", default=[80, 90])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--awkward", action="store_true", help="odd sizes, strides and dtypes")
     options = parser.parse_args()
+    if options.awkward:
+        for arch, (z, value) in itertools.product(options.arch, awkward_operands()):
+            for name, arguments in launches(z, value, memory=1).items():
+                compiled(name, arguments, arch)
+                print(f"sm_{arch} {name} {tuple(z.shape)} {z.dtype}: compiled")
+        return
     found = []
     for arch in options.arch:
         for value_dtype in (torch.float32, torch.bfloat16):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fixpoint.kernels.walk import AVAILABLE
+from fixpoint.kernels.walk import AVAILABLE, TooLong
 
 _LIBRARY = torch.library.Library("fixpoint", "DEF")
 REFERENCES: dict[str, Callable[..., Any]] = {}
@@ -43,8 +43,15 @@ def operator(
     _LIBRARY.impl(name, results, "Meta")
     REFERENCES[name] = reference
     if AVAILABLE:
-        _LIBRARY.impl(name, launch, "CUDA")
-        LAUNCHES[name] = launch
+
+        def on_a_gpu(*arguments: Any) -> Any:
+            try:
+                return launch(*arguments)
+            except TooLong:
+                return reference(*arguments)
+
+        _LIBRARY.impl(name, on_a_gpu, "CUDA")
+        LAUNCHES[name] = on_a_gpu
     return getattr(torch.ops.fixpoint, name).default
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -38,6 +39,10 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 def jit(function: Kernel) -> Any:
     """`triton.jit`, or the function as it is where Triton is not installed."""
     return triton.jit(function) if AVAILABLE else function
+
+
+class TooLong(Exception):
+    """Offsets within a row do not fit 32 bits: the reference has to do it."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +115,14 @@ def run(
     and `numbers` as they are.
 
     Raises:
-        ValueError: offsets within a row do not fit 32 bits.
+        TooLong: offsets within a row do not fit 32 bits.
     """
     flat: list[Tensor] = []
     for each in operands:
         flat.extend([each] if isinstance(each, Tensor) else each or ())
     walked = walk(*flat)
     if not walked.representable:
-        raise ValueError(f"a row spans {walked.span} elements, more than 32 bits address")
+        raise TooLong
     strides = iter(walked.strides)
 
     def described(each: Tensor | Sequence[Tensor] | None) -> Any:
@@ -128,7 +133,10 @@ def run(
         return tuple(described(one) for one in each)
 
     partial = flat[0].new_empty((sums, walked.rows, walked.blocks), dtype=accumulation)
-    if walked.rows and walked.size:
+    if not (walked.rows and walked.size):
+        return list(_totals(partial.zero_()).unbind())
+    # Triton launches on the current device, wherever the tensors are.
+    with torch.cuda.device_of(flat[0]) if flat[0].is_cuda else nullcontext():
         start(
             kernel,
             walked.rows * walked.blocks,
@@ -143,9 +151,7 @@ def run(
             ACC=tl.float64 if accumulation == torch.float64 else tl.float32,
             BLOCK=BLOCK,
         )
-    else:
-        partial.zero_()
-    return list(_totals(partial).unbind())
+        return list(_totals(partial).unbind())
 
 
 def start(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -18,9 +19,10 @@ context, fresh_process, figure_3, paper, published, readme_table = map(
     import_module,
     ("context", "fresh_process", "figure_3", "paper", "published", "readme_table"),
 )
-table_s1, table_s2, figures_theorems, shapes = map(
-    import_module, ("table_s1", "table_s2", "figures_theorems", "shapes")
+table_s1, table_s2, figures_theorems, shapes, inversion_gpu = map(
+    import_module, ("table_s1", "table_s2", "figures_theorems", "shapes", "inversion_gpu")
 )
+speed, kernel_speed = map(import_module, ("speed", "kernels"))
 MODEL = ROOT / "adapters" / "models" / "adversarial"
 MEASURED = ("table_s1", "table_s2", "figures_theorems", "shapes")
 FIGURES = {"table_s1": 1, "table_s2": 1, "figures_theorems": 2, "shapes": 0}
@@ -243,6 +245,35 @@ def test_a_replay_visits_the_recorded_points(small):
     assert all(torch.equal(a, b) for a, b in zip(seen, [truth, *points], strict=True))
 
 
+def test_the_limits_of_the_machine_are_shown_for_everything_that_was_measured(monkeypatch):
+    monkeypatch.setattr(fresh_process, "measure", fresh_process.measure_here)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(inversion_gpu, "LOOP", 3)
+    plan = inversion_gpu.Plan(
+        device=torch.device("cpu"),
+        inputs={"16 x 16": (1, 3, 16, 16)},
+        precisions=(inversion_gpu.Precision("bfloat16", torch.bfloat16),),
+        matrix=32,
+        calls=1,
+        repeats=1,
+        iterations=1,
+        channels=(16,),
+    )
+    results = json.loads(json.dumps(inversion_gpu.measure(plan), allow_nan=False))
+    text = inversion_gpu.markdown(results)
+    assert text.startswith("## ")
+    assert "nan" not in text.lower()
+    assert text.count("| 16 x 16 | bfloat16 |") == 3 + 4
+    plain, compiled, gradient = results["evaluations"]
+    assert [plain["failed"], compiled["failed"], gradient["failed"]] == [None, None, None]
+    assert plain["flop"] == compiled["flop"] > 0
+    assert plain["floor_milliseconds"] == 1e3 * plain["flop"] / results["peak_flops"]["bfloat16"]
+    assert gradient["flop"] != plain["flop"]
+    failed = compiled | {"milliseconds": None, "failed": "no compiler"}
+    text = inversion_gpu.markdown(results | {"evaluations": [plain, failed, gradient]})
+    assert "16 x 16, bfloat16, evaluation, compiled: failed with `no compiler`." in text
+
+
 def test_a_fresh_process_measures_and_a_failure_is_told(tmp_path):
     line = {"family": "encoder alone", "kind": "encoder"}
     found = fresh_process.measure("table_s1:one_picture", folder="nowhere", line=line, picture="")
@@ -269,3 +300,25 @@ def test_the_page_of_results_is_rendered_from_what_was_measured(tmp_path):
     assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text()
     figures = {path.name for path in (tmp_path / "results").glob("*.png")}
     assert figures == {path.name for path in (ROOT / "docs" / "results").glob("*.png")}
+
+
+def test_every_update_is_checked_and_timed(monkeypatch):
+    monkeypatch.setattr(kernel_speed, "LATENT", (2, 3, 5))
+    monkeypatch.setattr(kernel_speed, "COLD", 1)
+    monkeypatch.setattr(kernel_speed, "call_overheads", lambda device: {"row sums": 1.5})
+    monkeypatch.setattr(kernel_speed, "kernel_code", lambda: None)
+    found = json.loads(json.dumps(kernel_speed.measure("cpu", quick=True), allow_nan=False))
+    assert {entry["update"] for entry in found["accuracy"]} == set(kernel_speed.UPDATES)
+    assert {entry["update"] for entry in found["speed"]} == set(kernel_speed.UPDATES)
+    for entry in found["accuracy"]:
+        assert entry["reference"] < 1e-5
+        assert entry["kernel"] < 1e-5
+    text = kernel_speed.markdown(found)
+    assert "No GPU was at hand" in text
+    assert "nan" not in text.lower()
+
+
+def test_the_page_of_benchmarks_is_rendered_from_what_was_measured():
+    stored = ROOT / "docs" / "results"
+    assert {path.stem for path in stored.glob("*.json")} >= set(speed.SECTIONS)
+    assert speed.page(ROOT / "docs") == (ROOT / "docs" / "benchmarks.md").read_text()

@@ -36,15 +36,19 @@ WRITTEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def code(tmp_path_factory):
-    """What benchmarks/kernel_code.py finds, in a process without the interpreter."""
-    folder = tmp_path_factory.mktemp("code")
+def run(folder, *options):
+    """benchmarks/kernel_code.py, in a process without the interpreter."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "kernel_code.py")]
-    command += ["--arch", "90", "--json", str(folder / "code.json")]
-    subprocess.run(command, env=environment, check=True)
+    command += ["--arch", "90", *options]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("code")
+    run(folder, "--json", str(folder / "code.json"))
     return json.loads((folder / "code.json").read_text())
 
 
@@ -76,3 +80,7 @@ def test_the_code_moves_the_least_that_the_update_needs(code):
         stores = sum(width == 16 for width in entry["stores"])
         # Stores stand twice in the code, for rows that are done and for the others.
         assert stores in (WRITTEN.get(name, 0), 2 * WRITTEN.get(name, 0)), entry
+
+
+def test_every_operator_compiles_for_odd_sizes_strides_and_dtypes(tmp_path):
+    assert run(tmp_path, "--awkward").stdout.count("compiled") == 4 * len(READ)
