@@ -84,8 +84,8 @@ class Update:
 
 
 def _adam(b: Buffers, *previous: Tensor | None) -> tuple[Any, ...]:
-    scales = 0.01, 0.1, 0.001, None, 0.9, 0.999, 1e-8
-    return b.z, b.value, b.first, b.second, *scales, True, *previous, None
+    numbers = [0.9, 0.999, 1e-8, 0.01, 0.1, 0.001]
+    return b.z, b.value, b.first, b.second, numbers, None, True, *previous, None
 
 
 UPDATES = {

@@ -63,11 +63,11 @@ def adam(
             number, as in a CUDA graph.
         betas, eps: b1, b2 and eps.
     """
-    numbers = _numbers(z, count, rate, betas)
+    numbers, scales = _numbers(z, count, rate, betas, eps)
     call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
-    return call(
-        z, residual, first_moment, second_moment, *numbers, *betas, eps, False, None, None, None
-    )[:3]
+    return call(z, residual, first_moment, second_moment, numbers, scales, False, None, None, None)[
+        :3
+    ]
 
 
 def adam_with_sums(
@@ -95,24 +95,26 @@ def adam_with_sums(
         previous: the point before z and T there; with them come the sums of the pair.
         done: rows to leave alone: nothing changes there, and the sums are 0.
     """
-    numbers = _numbers(z, count, rate, betas)
+    numbers, scales = _numbers(z, count, rate, betas, eps)
     before, value_before = previous or (None, None)
     call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
     following, first, second, sums = call(
         z, residual, first_moment, second_moment,
-        *numbers, *betas, eps, True, before, value_before, done,
+        numbers, scales, True, before, value_before, done,
     )  # fmt: skip
     return following, first, second, named_sums(sums)
 
 
 def _numbers(
-    z: Tensor, count: int | Tensor, rate: float | Tensor, betas: tuple[float, float]
-) -> tuple[float, float, float, Tensor | None]:
-    """The rate and 1 - b^t for both moments; on the device where one of them is there."""
+    z: Tensor, count: int | Tensor, rate: float | Tensor, betas: tuple[float, float], eps: float
+) -> tuple[list[float], Tensor | None]:
+    """b1, b2, eps, the rate and 1 - b^t for both moments; the last three also in a tensor, where
+    one of them is on the device."""
+    b1, b2 = betas
     if not isinstance(count, Tensor) and not isinstance(rate, Tensor):
-        return rate, 1 - betas[0] ** count, 1 - betas[1] ** count, None
+        return [b1, b2, eps, rate, 1 - b1**count, 1 - b2**count], None
     t = _on(z, count)
-    return 1.0, 1.0, 1.0, torch.stack((_on(z, rate), 1 - betas[0] ** t, 1 - betas[1] ** t))
+    return [b1, b2, eps, 1.0, 1.0, 1.0], torch.stack((_on(z, rate), 1 - b1**t, 1 - b2**t))
 
 
 def _on(z: Tensor, number: float | Tensor) -> Tensor:
@@ -127,22 +129,16 @@ def _reference(
     residual: Tensor,
     first_moment: Tensor,
     second_moment: Tensor,
-    rate: float,
-    first_bias: float,
-    second_bias: float,
+    numbers: list[float],
     scales: Tensor | None,
-    first_beta: float,
-    second_beta: float,
-    eps: float,
     sums: bool,
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     wide = accumulation_dtype(z.dtype)
-    size, c1, c2 = (
-        (rate, first_bias, second_bias) if scales is None else widened(scales, wide).unbind()
-    )
+    first_beta, second_beta, eps, *of_step = numbers
+    size, c1, c2 = of_step if scales is None else widened(scales, wide).unbind()
     t = widened(residual, wide)
     first = first_beta * widened(first_moment, wide) + (1 - first_beta) * t
     second = second_beta * widened(second_moment, wide) + (1 - second_beta) * (t * t)
@@ -225,18 +221,14 @@ def _launch(
     residual: Tensor,
     first_moment: Tensor,
     second_moment: Tensor,
-    rate: float,
-    first_bias: float,
-    second_bias: float,
+    numbers: list[float],
     scales: Tensor | None,
-    first_beta: float,
-    second_beta: float,
-    eps: float,
     sums: bool,
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    first_beta, second_beta, eps, rate, first_bias, second_bias = numbers
     following = torch.empty_like(z)
     first, second = torch.empty_like(first_moment), torch.empty_like(second_moment)
     found = run(
@@ -262,9 +254,8 @@ def _launch(
 
 
 _adam = operator(
-    "adam(Tensor z, Tensor residual, Tensor first_moment, Tensor second_moment, float rate,"
-    " float first_bias, float second_bias, Tensor? scales, float first_beta, float second_beta,"
-    " float eps, bool sums, Tensor? previous_point, Tensor? previous_residual, Tensor? done)"
+    "adam(Tensor z, Tensor residual, Tensor first_moment, Tensor second_moment, float[] numbers,"
+    " Tensor? scales, bool sums, Tensor? previous_point, Tensor? previous_residual, Tensor? done)"
     " -> (Tensor, Tensor, Tensor, Tensor[])",
     reference=_reference,
     launch=_launch,
@@ -272,6 +263,6 @@ _adam = operator(
         torch.empty_like(z),
         torch.empty_like(first),
         torch.empty_like(second),
-        empty_sums(z, sums_count(*rest[7:9])),
+        empty_sums(z, sums_count(*rest[2:4])),
     ),
 )

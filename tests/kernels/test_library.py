@@ -37,7 +37,7 @@ def arguments():
         (ops.inertial_km, (z, last, t, 0.5, 0.5, True, *pair, done)),
         (
             ops.adam,
-            (last, t, m, v.square(), 0.1, 1.0, 1.0, None, 0.9, 0.99, 1e-8, True, *pair, done),
+            (last, t, m, v.square(), [0.9, 0.99, 1e-8, 0.1, 1, 1], None, True, *pair, done),
         ),
         (ops.anderson_mix, (z, last, [t, m], [m, v], weights, 1.0, None, done)),
         (ops.gram_row, ([t, m], z, last, done)),
