@@ -15,6 +15,7 @@ Least traffic with memory m: mix 2 m + 4, gram_row m + 3 elements moved per elem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, empty_sums, frozen, row_dot, widened
+from fixpoint.kernels.row_sums import (
+    accumulation_dtype,
+    empty_sums,
+    frozen,
+    row_dot,
+    row_sum,
+    widened,
+)
 from fixpoint.kernels.walk import (
     flags,
     jit,
@@ -35,6 +43,8 @@ from fixpoint.kernels.walk import (
     store,
     tl,
 )
+
+_FEW = 4096
 
 
 class MixSums(NamedTuple):
@@ -132,11 +142,16 @@ def _mix_reference(
     wide = accumulation_dtype(z.dtype)
     beta = mixing if row_mixing is None else row_mixing.reshape(shape)
     following = widened(z, wide) - beta * widened(residual, wide)
-    for dz, dr, weight in zip(
-        point_differences, residual_differences, weights.unbind(1), strict=True
-    ):
-        gamma = weight.reshape(shape)
-        following = following - gamma * dz + gamma * beta * dr
+    if _few(z) and point_differences:
+        gamma = weights.reshape(*weights.shape, *(1,) * (z.dim() - 1))
+        dz, dr = torch.stack(point_differences, 1), torch.stack(residual_differences, 1)
+        following = following - (gamma * dz).sum(1) + beta * (gamma * dr).sum(1)
+    else:
+        for dz, dr, weight in zip(
+            point_differences, residual_differences, weights.unbind(1), strict=True
+        ):
+            gamma = weight.reshape(shape)
+            following = following - gamma * dz + gamma * beta * dr
     point = widened(following, z.dtype)
     difference = _finite(widened(point, wide) - widened(z, wide))
     sums = row_dot(point, point), row_dot(difference, difference)
@@ -152,17 +167,29 @@ def _gram_reference(
     wide = accumulation_dtype(value.dtype)
     newest = widened(value, wide) - widened(anchor, wide)
     everything = (newest, *differences)
-    products = (
-        row_dot(value, value),
-        row_dot(newest, anchor),
-        torch.stack([row_dot(difference, newest) for difference in everything], 1),
-        torch.stack([row_dot(difference, value) for difference in everything], 1),
-    )
+    if _few(value):
+        stacked = torch.stack(everything, 1)
+        batch, memory = stacked.shape[:2]
+        ends = (newest, widened(value, wide))
+        rows = torch.cat([stacked * end.unsqueeze(1) for end in ends])
+        sums = row_sum(rows.reshape(2 * batch * memory, math.prod(value.shape[1:])))
+        at_newest, at_value = sums.reshape(2, batch, memory).unbind()
+    else:
+        at_newest, at_value = (
+            torch.stack([row_dot(difference, end) for difference in everything], 1)
+            for end in (newest, value)
+        )
+    products = (row_dot(value, value), row_dot(newest, anchor), at_newest, at_value)
     stored = _finite(newest)
     if done is not None:
         stored = frozen(done, stored, torch.zeros_like(stored))
         return stored, *(frozen(done, each, torch.zeros_like(each)) for each in products)
     return stored, *products
+
+
+def _few(row: Tensor) -> bool:
+    """Whether rows are so short that a call costs more than a copy of all differences."""
+    return 0 < math.prod(row.shape[1:]) <= _FEW
 
 
 def _finite(difference: Tensor) -> Tensor:

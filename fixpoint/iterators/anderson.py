@@ -138,15 +138,15 @@ class Anderson(Iterator[AndersonState]):
             older if merit is None else (), residual, state.anchor_residual, done=done
         )
         sums = kernels.RowSums(residual=row.value, point=mixed.point)
-        finite = row.value.isfinite()
-        usable = (row.newest[:, 0] + mixed.difference).isfinite()
+        finite = row.value < torch.inf
+        usable = row.newest[:, 0] + mixed.difference < torch.inf
         merit_differences: tuple[Tensor, ...] = ()
         if merit is not None and state.anchor_merit is not None:
             older = state.merit_differences[: memory - 1]
             dp, row = kernels.gram_row(older, merit, state.anchor_merit, done=done)
             merit_differences = (dp, *older)
-            finite = finite & row.value.isfinite()
-            usable = usable & row.newest[:, 0].isfinite()
+            finite = finite & (row.value < torch.inf)
+            usable = usable & (row.newest[:, 0] < torch.inf)
         norm = row.value.sqrt()
 
         lowered = norm < state.anchor_norm
@@ -211,17 +211,17 @@ class Anderson(Iterator[AndersonState]):
         """gamma of every row, and whether it is fit for use."""
         if state.gram.shape[1] == 0:
             return state.right_hand_side, torch.ones_like(state.trusted)
-        scale = state.gram.diagonal(dim1=1, dim2=2).double().sqrt()
+        gram = state.gram.double()
+        scale = gram.diagonal(dim1=1, dim2=2).sqrt()
         inverse = torch.where(scale > 0, 1 / scale, 0)  # an empty difference gets no weight
-        scaled = state.gram.double() * inverse.unsqueeze(1) * inverse.unsqueeze(2)
-        rounding = 8 * torch.finfo(state.gram.dtype).eps
-        identity = torch.eye(scaled.shape[1], dtype=scaled.dtype, device=scaled.device)
+        scaled = gram * inverse.unsqueeze(1) * inverse.unsqueeze(2)
         # The unit diagonal is set, not summed to: empty differences have none of their own.
-        system = scaled - torch.diag_embed(scaled.diagonal(dim1=1, dim2=2))
-        system = system + (1 + max(self.regularization, rounding)) * identity
+        rounding = 8 * torch.finfo(state.gram.dtype).eps
+        unit = torch.eye(gram.shape[1], dtype=torch.bool, device=gram.device)
+        system = torch.where(unit, 1 + max(self.regularization, rounding), scaled)
         solution, _ = torch.linalg.solve_ex(system, state.right_hand_side.double() * inverse)
         weights = solution * inverse
-        usable = weights.isfinite().all(1) & (weights.abs().amax(1) <= self.largest_weight)
+        usable = weights.abs().amax(1) <= self.largest_weight  # neither NaN nor infinite, then
         return weights, usable
 
 
