@@ -159,6 +159,8 @@ class _Compiled:
                 return self._run(*arguments)
             value = self._run(*_map(lambda tensor: torch.cat((tensor, tensor)), arguments))
             return value[:1] if isinstance(value, Tensor) else _map(lambda t: t[:1], value)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             reason = _reason(error)
         # Outside of the handler, where the tensors of the failed call are free again. What the

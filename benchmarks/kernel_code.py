@@ -31,8 +31,11 @@ from fixpoint.kernels.library import LAUNCHES
 LATENTS = (4, 4, 64, 64)  # a batch of four latents of a 512 px picture
 
 
-def launches(z: torch.Tensor, value: torch.Tensor, memory: int = 5) -> dict[str, tuple[Any, ...]]:
-    """The arguments of every operator's launch: all that it can be asked for at once."""
+def launches(
+    z: torch.Tensor, value: torch.Tensor, memory: int = 5, bare: bool = False
+) -> dict[str, tuple[Any, ...]]:
+    """The arguments of every operator's launch: all that it can be asked for at once, or, `bare`,
+    as little as it can be."""
     batch = len(z)
     wide = torch.zeros_like(z, dtype=kernels.accumulation_dtype(z.dtype))
     differences = [wide] * memory
@@ -40,6 +43,18 @@ def launches(z: torch.Tensor, value: torch.Tensor, memory: int = 5) -> dict[str,
     numbers = torch.ones(batch, dtype=wide.dtype)
     weights = torch.ones(batch, memory, dtype=wide.dtype)
     scales = torch.ones(3, dtype=torch.float64)
+    if bare:
+        no = (None, None, None)  # neither a pair nor flags
+        moments = [0.9, 0.9, 1e-8, 0.1, 1, 1]
+        return {
+            "row_sums": (z, value, None, None),
+            "forward_step": (z, value, 0.5, None, False, *no),
+            "inertial_km": (z, value, z, 0.5, 0.5, True, *no),
+            "adam": (z, value, wide, wide, moments, None, True, *no),
+            "anderson_mix": (z, value, [], [], weights[:, :0], 1.0, None, None),
+            "gram_row": ([], value, value, None),
+            "broyden_direction": (value, [], [], weights[:, :0], 1.0),
+        }
     return {
         "row_dot": (z, value),
         "row_sums": (z, value, z, value),
@@ -158,7 +173,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.awkward:
         for arch, (z, value) in itertools.product(options.arch, awkward_operands()):
-            for name, arguments in launches(z, value, memory=1).items():
+            all_asked, bare = launches(z, value, memory=1), launches(z, value, bare=True)
+            for name, arguments in (*all_asked.items(), *bare.items()):
                 compiled(name, arguments, arch)
                 print(f"sm_{arch} {name} {tuple(z.shape)} {z.dtype}: compiled")
         return

@@ -37,7 +37,8 @@ LATENT = (4, 64, 64)  # of a picture of 512 px
 BATCHES = (1, 16, 128, 1024)
 VIDEO = (1, 4, 16, 40, 64)  # 16 frames of 320 x 512
 MEMORY = 5  # of Anderson's mixing
-COLD = 512 * 2**20  # bytes to rotate through: several times the cache of any GPU or CPU
+COMPILED = (16, 1024)  # batches at which torch.compile is tried: it takes seconds each time
+COLD = 256 * 2**20  # bytes to rotate through: several times the cache of any GPU or CPU
 VALUES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -191,77 +192,95 @@ def _largest_error(found: list[Tensor], exact: list[Tensor]) -> float:
 def copy_rate(shape: tuple[int, ...], device: str) -> float:
     """Bytes a second of a plain copy between cold buffers of this shape, read and written."""
     size = 4 * torch.Size(shape).numel()
-    count = _rotation(2 * size)
-    pairs = [(torch.ones(shape, device=device), torch.ones(shape, device=device)) for _ in count]
-    seconds = _seconds(lambda pair: pair[1].copy_(pair[0]), pairs, device)
-    return 2 * size / seconds
+    sources = [torch.ones(shape, device=device) for _ in _rotation(size)]
+    return 2 * size / _seconds(torch.clone, sources, device)["device"]
 
 
 def _rotation(size: int) -> range:
-    """As many sets of buffers of this size as it takes to leave the caches cold."""
-    return range(max(2, min(512, -(-COLD // size))))
+    """As many sets of buffers, each read in so many bytes, as it takes to find the caches cold."""
+    return range(max(2, min(2048, -(-COLD // size))))
 
 
 def speed(shape: tuple[int, ...], device: str, quick: bool) -> Iterator[dict[str, Any]]:
     """Seconds of every update at one shape, by each way to make it."""
     elements = torch.Size(shape).numel()
     for values in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,):
-        sets = [Buffers(shape, device, values, seed) for seed in _rotation(4 * elements * 12)]
+        # The least that any update reads: a state and a value.
+        sets = [
+            Buffers(shape, device, values, seed)
+            for seed in _rotation(elements * (4 + values.itemsize))
+        ]
         for name, update in UPDATES.items():
             ways: dict[str, Callable[[Buffers], Any]] = {"eager": update.reference}
             if device == "cuda":
                 ways["kernel"] = update.call
-            if not quick:
+            if not quick and shape[0] in COMPILED:
                 torch._dynamo.reset()  # it keeps no more than 8 compilations of a function
                 compiled = torch.compile(REFERENCES[update.operator], dynamic=False)
                 ways["torch.compile"] = lambda b, u=update, f=compiled: f(*u.arguments(b))
             seconds = {way: _seconds(function, sets, device) for way, function in ways.items()}
-            if name == "Adam":
+            if name == "Adam" and values == torch.float32:
                 seconds["torch.optim fused"] = _fused_adam(sets, device)
             yield {
                 "update": name,
                 "shape": str(shape),
                 "values": _name(values),
                 "bytes": elements * update.bytes(values),
-                "seconds": seconds,
+                "seconds": {way: found["device"] for way, found in seconds.items()},
+                "call_seconds": {way: found["host"] for way, found in seconds.items()},
             }
 
 
-def _fused_adam(sets: list[Buffers], device: str) -> float:
+def _fused_adam(sets: list[Buffers], device: str) -> dict[str, float | None]:
     """torch.optim's own Adam, which takes no sums, with its arguments made beforehand."""
     optimizers = []
     for buffers in sets:
         weight = torch.nn.Parameter(buffers.z)
-        weight.grad = buffers.value.to(weight.dtype)
-        optimizer = torch.optim.Adam([weight], lr=0.01, fused=True)
+        weight.grad = buffers.value
+        optimizer = torch.optim.Adam([weight], lr=0.01, fused=True, capturable=device == "cuda")
         optimizer.step()
         optimizers.append(optimizer)
     return _seconds(lambda optimizer: optimizer.step(), optimizers, device)
 
 
-def _seconds(function: Callable[[Any], Any], sets: list[Any], device: str) -> float:
-    """The median time of a call, over rounds through all sets of buffers."""
+def _seconds(
+    function: Callable[[Any], Any], sets: list[Any], device: str
+) -> dict[str, float | None]:
+    """The median time of a call, over rounds through all sets of buffers.
+
+    "device": of the work alone. On a GPU a round is replayed from a CUDA graph, so that nothing
+    waits for the host; its results all live until the round ends, so that none is written where
+    the last one still lies in the cache. "host": what it takes to start a call there.
+    """
     for each in sets[:3]:
         function(each)
-    rounds = []
-    for _ in range(7):
-        if device == "cuda":
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            torch.cuda.synchronize()
-            # So much work ahead of the first call that the host is never waited for.
-            torch.cuda._sleep(int(2e8))
-            start.record()
-            for each in sets:
-                function(each)
-            stop.record()
-            torch.cuda.synchronize()
-            rounds.append(start.elapsed_time(stop) / 1e3 / len(sets))
-        else:
+    if device == "cpu":
+        times = []
+        for _ in range(7):
             started = time.perf_counter()
             for each in sets:
                 function(each)
-            rounds.append((time.perf_counter() - started) / len(sets))
-    return statistics.median(rounds)
+            times.append((time.perf_counter() - started) / len(sets))
+        return {"device": statistics.median(times), "host": None}
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for each in sets[:20]:  # fewer launches than a stream takes without waiting
+        function(each)
+    host = (time.perf_counter() - started) / len(sets[:20])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = [function(each) for each in sets]
+    times = []
+    for _ in range(7):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        stop.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(stop) / 1e3 / len(sets))
+    del results
+    return {"device": statistics.median(times), "host": host}
 
 
 def call_overheads(device: str) -> dict[str, float]:
@@ -357,11 +376,12 @@ def _speed_page(found: dict[str, Any]) -> list[str]:
         "### Bytes a second",
         "",
         "Of the least traffic that an update needs (the head of its file in `kernels/`), over the "
-        "time it takes, as a share of a plain copy between buffers of the same shape in the same "
-        "run; and its time as a multiple of the fastest way's. Buffers are rotated, so that they "
-        "come cold from memory.",
+        "time it takes, as a share of a plain copy of buffers of the same shape in the same run; "
+        "and its time as a multiple of the fastest way's. Buffers are rotated, so that they come "
+        "cold from memory, and results go to memory of their own.",
         "",
     ]
+    on_gpu = found["device"] != "cpu"
     for shape, rate in found["copy"].items():
         entries = [entry for entry in found["speed"] if entry["shape"] == shape]
         ways = list(dict.fromkeys(way for entry in entries for way in entry["seconds"]))
@@ -374,9 +394,13 @@ def _speed_page(found: dict[str, Any]) -> list[str]:
             for way in ways:
                 ratio = seconds[way] / seconds[fastest] if way in seconds else None
                 cells.append(number(ratio, ".2f"))
+            if on_gpu:
+                call = entry["call_seconds"]["kernel"]
+                cells.append(number(1e6 * call, ".1f"))
             rows.append(cells)
         lines += [f"{shape}: a copy moves {rate / 1e9:.1f} GB/s.", ""]
         head = ["update", "T in", "fastest", "% of a copy", *(f"{way}, times" for way in ways)]
+        head += ["to start the kernel, us"] * on_gpu
         lines += [*table(head, rows, words=3), ""]
     return lines
 

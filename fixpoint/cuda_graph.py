@@ -33,7 +33,9 @@ def device_capture(
 ) -> tuple[list[Tensor], Callable[[], None]]:
     """Capture a block that works on CUDA tensors, which are as they were afterwards.
 
-    It runs once on copies before, since kernels cannot be loaded while a graph is captured.
+    It runs once on copies before, since kernels cannot be loaded while a graph is captured, and to
+    find out without a graph whether it reads something back: a capture that fails on the way
+    leaves torch's streams in disorder.
 
     Args:
         block: reads and overwrites the tensors it is given, and returns new ones.
@@ -42,17 +44,27 @@ def device_capture(
     Returns:
         What the block returned, which each replay overwrites, and the function that replays it.
     """
-    device = memory[0].device.type
-    if device != "cuda":
-        raise NotCapturable(f"the tensors are on the {device}, not on a CUDA device")
-    copies, stream = [tensor.clone() for tensor in memory], torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        block(copies)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):  # records the launches, and makes none of them
-        results = block(memory)
+    device = memory[0].device
+    if device.type != "cuda":
+        raise NotCapturable(f"the tensors are on the {device.type}, not on a CUDA device")
+    with torch.cuda.device(device):
+        before, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(before)
+        debugging = torch.cuda.get_sync_debug_mode()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.stream(stream):
+                copies = [tensor.clone() for tensor in memory]
+                torch.cuda.set_sync_debug_mode("error")
+                block(copies)
+                torch.cuda.set_sync_debug_mode(debugging)
+            before.wait_stream(stream)
+            # The launches of other threads are no concern of this graph.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                results = block(memory)
+        finally:
+            torch.cuda.set_sync_debug_mode(debugging)
+            torch.cuda.set_stream(before)
     return results, graph.replay
 
 
@@ -76,11 +88,8 @@ class CudaGraph(Generic[Tree]):
         self._leaves = leaves
         self._counters = _counters(flatten(before)[0], leaves)
         device = next(leaf.device for _, leaf in leaves if isinstance(leaf, Tensor))
-        # All memory of the graph: the tensors, then the counters, then the iteration's number.
+        # The memory of the graph: the tensors, then the counters, then the iteration's number.
         self._tensors = [i for i, (_, leaf) in enumerate(leaves) if isinstance(leaf, Tensor)]
-        self._memory = [leaves[i][1].clone() for i in self._tensors]
-        self._memory += [torch.tensor(leaves[i][1], device=device) for i in self._counters]
-        self._memory.append(torch.tensor(iteration, device=device))
         entries: list[tuple[int, Callable[[list[Any]], Any]]] = []
 
         def block(memory: list[Tensor]) -> list[Tensor]:
@@ -97,6 +106,9 @@ class CudaGraph(Generic[Tree]):
             return results
 
         try:
+            self._memory = [leaves[i][1].clone() for i in self._tensors]
+            self._memory += [torch.tensor(leaves[i][1], device=device) for i in self._counters]
+            self._memory.append(torch.tensor(iteration, device=device))
             self._results, self._replay = capture(block, self._memory)
         except NotCapturable:
             raise

@@ -20,7 +20,8 @@ class Iterate:
     iteration: int | Tensor  # steps taken so far; a tensor where they are counted on the device
     rows: Int[Tensor, " batch"]  # their indices in the batch given to `solve`
     state: State
-    residual_norm: Float[Tensor, " batch"]  # ||T point||
+    # ||T point||; where the flags are not looked at each time, NaN for rows that have ended
+    residual_norm: Float[Tensor, " batch"]
     point_norm: Float[Tensor, " batch"]  # ||point||
     measured: dict[str, Tensor]  # what `Operator.evaluate` measured at `point`
 

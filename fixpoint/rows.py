@@ -47,14 +47,25 @@ def map_rows(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree
 
 
 def select_rows(tree: Tree, rows: Tensor) -> Tree:
-    """The rows with the given indices, in that order."""
-    return map_rows(lambda leaf: leaf.index_select(0, rows.to(leaf.device)), tree)
+    """The rows with the given indices, in that order, each laid out in memory as it was."""
+    return map_rows(lambda leaf: _selected(leaf, rows.to(leaf.device)), tree)
+
+
+def _selected(leaf: Tensor, rows: Tensor) -> Tensor:
+    if leaf.dim() < 3 or leaf.is_contiguous():
+        return leaf.index_select(0, rows)
+    # Kernels sum in the order of memory, and a row's sums must not change when others leave.
+    order = [0, *sorted(range(1, leaf.dim()), key=lambda d: -leaf.stride()[d])]
+    back = [order.index(d) for d in range(leaf.dim())]
+    return leaf.permute(order).index_select(0, rows).permute(back)
 
 
 def where_rows(mask: Tensor, tree: Tree, otherwise: Tree) -> Tree:
     """Rows of `tree` where `mask` (batch,) holds, rows of `otherwise` elsewhere."""
 
     def choose(a: Tensor, b: Tensor) -> Tensor:
+        if a is b:  # nothing to choose, and no pass over memory
+            return a
         return torch.where(expand_rows(mask, a), a, b)
 
     return map_rows(choose, tree, otherwise)

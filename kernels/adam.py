@@ -32,7 +32,7 @@ from fixpoint.kernels.walk import (
     flags,
     jit,
     load,
-    put_zero_sums,
+    put_no_sums,
     run,
     square_root,
     store,
@@ -93,7 +93,7 @@ def adam_with_sums(
     Args:
         z, residual, first_moment, second_moment, count, rate, betas, eps: see `adam`.
         previous: the point before z and T there; with them come the sums of the pair.
-        done: rows to leave alone: nothing changes there, and the sums are 0.
+        done: rows to leave alone: nothing changes there, and the sums are NaN.
     """
     numbers, scales = _numbers(z, count, rate, betas, eps)
     before, value_before = previous or (None, None)
@@ -135,7 +135,7 @@ def _reference(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     wide = accumulation_dtype(z.dtype)
     first_beta, second_beta, eps, *of_step = numbers
     size, c1, c2 = of_step if scales is None else widened(scales, wide).unbind()
@@ -193,7 +193,7 @@ def _adam_kernel(
             store(following, row, index, inside, sizes, x)
             store(first, row, index, inside, sizes, m)
             store(second, row, index, inside, sizes, v)
-            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            put_no_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     step_size = tl.full((), rate, ACC)
@@ -227,7 +227,7 @@ def _launch(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     first_beta, second_beta, eps, rate, first_bias, second_bias = numbers
     following = torch.empty_like(z)
     first, second = torch.empty_like(first_moment), torch.empty_like(second_moment)
@@ -247,7 +247,7 @@ def _launch(
         second_beta,
         1 - second_beta,
         eps,
-        flags(done),
+        flags(done, len(z)),
         accumulation=accumulation_dtype(z.dtype),
     )  # fmt: skip
     return following, first, second, found
@@ -256,7 +256,7 @@ def _launch(
 _adam = operator(
     "adam(Tensor z, Tensor residual, Tensor first_moment, Tensor second_moment, float[] numbers,"
     " Tensor? scales, bool sums, Tensor? previous_point, Tensor? previous_residual, Tensor? done)"
-    " -> (Tensor, Tensor, Tensor, Tensor[])",
+    " -> (Tensor, Tensor, Tensor, Tensor)",
     reference=_reference,
     launch=_launch,
     results=lambda z, residual, first, second, *rest: (

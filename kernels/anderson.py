@@ -15,7 +15,6 @@ Least traffic with memory m: mix 2 m + 4, gram_row m + 3 elements moved per elem
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,10 +25,10 @@ from torch import Tensor
 from fixpoint.kernels.library import operator, wants_gradient
 from fixpoint.kernels.row_sums import (
     accumulation_dtype,
+    dots_reference,
     empty_sums,
     frozen,
-    row_dot,
-    row_sum,
+    is_short,
     widened,
 )
 from fixpoint.kernels.walk import (
@@ -37,14 +36,12 @@ from fixpoint.kernels.walk import (
     jit,
     load,
     per_row,
+    put_no_sums,
     put_sum,
-    put_zero_sums,
     run,
     store,
     tl,
 )
-
-_FEW = 4096
 
 
 class MixSums(NamedTuple):
@@ -83,7 +80,7 @@ def anderson_mix(
         point_differences, residual_differences: dZ and dR, as many as there are weights.
         weights: (batch, memory), gamma; a row of zeros is a forward step.
         mixing: beta; a number, or (batch,).
-        done: rows to leave alone: z' = z there, the difference and the sums are 0.
+        done: rows to leave alone: z' = z there, the difference is 0, the sums NaN.
 
     Returns:
         z' in the dtype of `z`, z' - z in the dtype of accumulation, and the sums.
@@ -98,8 +95,8 @@ def anderson_mix(
     differences = [*point_differences], [*residual_differences]
     gradient = wants_gradient(z, residual, *differences[0], *differences[1], weights)
     call = _mix_reference if gradient else _anderson_mix
-    point, difference, *sums = call(z, residual, *differences, weights.to(wide), number, rows, done)
-    return point, difference, MixSums(*sums)
+    point, difference, sums = call(z, residual, *differences, weights.to(wide), number, rows, done)
+    return point, difference, MixSums(*sums.unbind())
 
 
 def gram_row(
@@ -114,15 +111,16 @@ def gram_row(
     Args:
         differences: those remembered, the newest first.
         value, anchor: (batch, *shape), r' and r, of any strides.
-        done: rows to leave alone: the difference and the products are 0.
+        done: rows to leave alone: the difference is 0, the products NaN.
 
     Returns:
         The difference in the dtype of accumulation, 0 where it is not finite; and the products.
     """
     gradient = wants_gradient(value, anchor, *differences)
     call = _gram_reference if gradient else _gram_row
-    difference, *products = call([*differences], value, anchor, done)
-    return difference, GramRow(*products)
+    difference, ends, newest, at_value = call([*differences], value, anchor, done)
+    of_value, at_anchor = ends.unbind()
+    return difference, GramRow(of_value, at_anchor, newest, at_value)
 
 
 # The references.
@@ -142,8 +140,9 @@ def _mix_reference(
     wide = accumulation_dtype(z.dtype)
     beta = mixing if row_mixing is None else row_mixing.reshape(shape)
     following = widened(z, wide) - beta * widened(residual, wide)
-    if _few(z) and point_differences:
-        gamma = weights.reshape(*weights.shape, *(1,) * (z.dim() - 1))
+    if is_short(z) and point_differences:
+        # Contiguous, for the order of these sums not to depend on where weights come from.
+        gamma = weights.contiguous().reshape(*weights.shape, *(1,) * (z.dim() - 1))
         dz, dr = torch.stack(point_differences, 1), torch.stack(residual_differences, 1)
         following = following - (gamma * dz).sum(1) + beta * (gamma * dr).sum(1)
     else:
@@ -154,11 +153,12 @@ def _mix_reference(
             following = following - gamma * dz + gamma * beta * dr
     point = widened(following, z.dtype)
     difference = _finite(widened(point, wide) - widened(z, wide))
-    sums = row_dot(point, point), row_dot(difference, difference)
+    ends = [widened(point, wide), difference]
+    sums = dots_reference(ends, ends)
     if done is not None:
         difference = frozen(done, difference, torch.zeros_like(difference))
-        sums = torch.where(done, 0, sums[0]), torch.where(done, 0, sums[1])
-    return frozen(done, point, z), difference, *sums
+        sums = torch.where(done, torch.nan, sums)
+    return frozen(done, point, z), difference, sums
 
 
 def _gram_reference(
@@ -166,30 +166,19 @@ def _gram_reference(
 ) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(value.dtype)
     newest = widened(value, wide) - widened(anchor, wide)
-    everything = (newest, *differences)
-    if _few(value):
-        stacked = torch.stack(everything, 1)
-        batch, memory = stacked.shape[:2]
-        ends = (newest, widened(value, wide))
-        rows = torch.cat([stacked * end.unsqueeze(1) for end in ends])
-        sums = row_sum(rows.reshape(2 * batch * memory, math.prod(value.shape[1:])))
-        at_newest, at_value = sums.reshape(2, batch, memory).unbind()
-    else:
-        at_newest, at_value = (
-            torch.stack([row_dot(difference, end) for difference in everything], 1)
-            for end in (newest, value)
-        )
-    products = (row_dot(value, value), row_dot(newest, anchor), at_newest, at_value)
+    everything = [newest, *differences]
+    wide_value, count = widened(value, wide), len(everything)
+    sums = dots_reference(
+        [*everything, *everything, wide_value, newest],
+        [*[newest] * count, *[wide_value] * count, wide_value, widened(anchor, wide)],
+    )
     stored = _finite(newest)
     if done is not None:
         stored = frozen(done, stored, torch.zeros_like(stored))
-        return stored, *(frozen(done, each, torch.zeros_like(each)) for each in products)
-    return stored, *products
-
-
-def _few(row: Tensor) -> bool:
-    """Whether rows are so short that a call costs more than a copy of all differences."""
-    return 0 < math.prod(row.shape[1:]) <= _FEW
+        sums = torch.where(done, torch.nan, sums)
+    # Results of their own memory, as the compiler takes them to be.
+    at_newest, at_value = sums[:count].T, sums[count : 2 * count].T
+    return stored, sums[2 * count :].clone(), at_newest.contiguous(), at_value.contiguous()
 
 
 def _finite(difference: Tensor) -> Tensor:
@@ -235,7 +224,7 @@ def _anderson_mix_kernel(
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
             store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
-            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            put_no_sums(partial, row, rows, block, blocks, SUMS)
             return
     beta = tl.full((), mixing, ACC)
     if row_mixing is not None:
@@ -277,7 +266,7 @@ def _gram_row_kernel(
     if done is not None:
         if tl.load(done + row) != 0:
             store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
-            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            put_no_sums(partial, row, rows, block, blocks, SUMS)
             return
     new = load(value, row, index, inside, sizes, ACC)
     old = load(anchor, row, index, inside, sizes, ACC)
@@ -312,11 +301,11 @@ def _launch_mix(
         weights.contiguous(),
         weights.shape[1],
         mixing,
-        per_row(row_mixing),
-        flags(done),
+        per_row(row_mixing, len(z)),
+        flags(done, len(z)),
         accumulation=wide,
     )
-    return following, difference, *sums
+    return following, difference, sums
 
 
 def _launch_gram(
@@ -328,33 +317,33 @@ def _launch_gram(
         _gram_row_kernel,
         (difference, value, anchor, differences),
         4 + 2 * len(differences),
-        flags(done),
+        flags(done, len(value)),
         accumulation=wide,
     )
-    newest, at_value = torch.stack(sums[2:], 1).unflatten(1, (-1, 2)).unbind(2)
-    return difference, sums[0], sums[1], newest, at_value
+    newest, at_value = (sums[first::2].T.contiguous() for first in (2, 3))
+    return difference, sums[:2].clone(), newest, at_value
 
 
 _anderson_mix = operator(
     "anderson_mix(Tensor z, Tensor residual, Tensor[] point_differences,"
     " Tensor[] residual_differences, Tensor weights, float mixing, Tensor? row_mixing,"
-    " Tensor? done) -> (Tensor, Tensor, Tensor, Tensor)",
+    " Tensor? done) -> (Tensor, Tensor, Tensor)",
     reference=_mix_reference,
     launch=_launch_mix,
     results=lambda z, *rest: (
         torch.empty_like(z),
         torch.empty_like(z, dtype=accumulation_dtype(z.dtype)),
-        *empty_sums(z, 2),
+        empty_sums(z, 2),
     ),
 )
 _gram_row = operator(
     "gram_row(Tensor[] differences, Tensor value, Tensor anchor, Tensor? done)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " -> (Tensor, Tensor, Tensor, Tensor)",
     reference=_gram_reference,
     launch=_launch_gram,
     results=lambda differences, value, *rest: (
         torch.empty_like(value, dtype=accumulation_dtype(value.dtype)),
-        *empty_sums(value, 2),
+        empty_sums(value, 2),
         *(
             value.new_empty(
                 (len(value), 1 + len(differences)), dtype=accumulation_dtype(value.dtype)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, row_dot
+from fixpoint.kernels.row_sums import accumulation_dtype, dots_reference, widened
 from fixpoint.kernels.walk import jit, load, put_sum, run, store, tl
 
 
@@ -69,12 +69,12 @@ def broyden_direction(
 def _products_reference(
     s: list[Tensor], y: list[Tensor], dz: Tensor, dr: Tensor, residual: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return (
-        torch.stack([row_dot(each, dz) for each in s], 1),
-        torch.stack([row_dot(each, dz) for each in y], 1),
-        torch.stack([row_dot(each, dr) for each in s], 1),
-        torch.stack([row_dot(each, residual) for each in s], 1),
-    )
+    wide = accumulation_dtype(dz.dtype)
+    count, ends = len(s), [widened(each, wide) for each in (dz, dr, residual)]
+    left = [*s, *y, *s, *s]
+    right = [end for end in (ends[0], *ends) for _ in range(count)]
+    sums = dots_reference(left, right).reshape(4, count, len(dz)).transpose(1, 2)
+    return tuple(each.contiguous() for each in sums.unbind())  # type: ignore[return-value]
 
 
 def _direction_reference(
@@ -160,7 +160,8 @@ def _launch_products(
         4 * len(s),
         accumulation=accumulation_dtype(dz.dtype),
     )
-    return torch.stack(sums, 1).unflatten(1, (-1, 4)).unbind(2)
+    # Results of their own memory, as the compiler takes them to be.
+    return tuple(sums[which::4].T.contiguous() for which in range(4))
 
 
 def _launch_direction(

@@ -27,7 +27,7 @@ from fixpoint.kernels.walk import (
     jit,
     load,
     per_row,
-    put_zero_sums,
+    put_no_sums,
     run,
     store,
     tl,
@@ -61,7 +61,7 @@ def forward_step_with_sums(
     Args:
         z, residual, step_size: see `forward_step`.
         previous: the point before z and T there; with them come the sums of the pair.
-        done: rows to leave alone: z' = z there, and the sums are 0.
+        done: rows to leave alone: z' = z there, and the sums are NaN.
     """
     following, sums = _call(z, residual, step_size, True, previous, done)
     return following, named_sums(sums)
@@ -74,7 +74,7 @@ def _call(
     sums: bool,
     previous: tuple[Tensor, Tensor] | None,
     done: Tensor | None,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     number, rows = (1.0, step_size) if isinstance(step_size, Tensor) else (step_size, None)
     before, value_before = previous or (None, None)
     call = _reference if wants_gradient(z, residual, rows) else _forward_step
@@ -90,7 +90,7 @@ def _reference(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     wide = accumulation_dtype(z.dtype)
     rho = step_size if row_step_size is None else widened(row_step_size, wide)
     following = (widened(z, wide) - rho * widened(residual, wide)).to(z.dtype)
@@ -124,7 +124,7 @@ def _forward_step_kernel(
     if done is not None:
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
-            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            put_no_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     rho = tl.full((), step_size, ACC)
@@ -147,15 +147,15 @@ def _launch(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     following = torch.empty_like(z)
     found = run(
         _forward_step_kernel,
         (following, z, residual, previous_point, previous_residual),
         sums_count(sums, previous_point),
         step_size,
-        per_row(row_step_size),
-        flags(done),
+        per_row(row_step_size, len(z)),
+        flags(done, len(z)),
         accumulation=accumulation_dtype(z.dtype),
     )
     return following, found
@@ -164,7 +164,7 @@ def _launch(
 _forward_step = operator(
     "forward_step(Tensor z, Tensor residual, float step_size, Tensor? row_step_size,"
     " bool sums, Tensor? previous_point, Tensor? previous_residual, Tensor? done)"
-    " -> (Tensor, Tensor[])",
+    " -> (Tensor, Tensor)",
     reference=_reference,
     launch=_launch,
     results=lambda z, residual, step_size, row_step_size, sums, previous, *rest: (

@@ -78,7 +78,7 @@ def _launch(z: Tensor, residual: Tensor, anchor: Tensor, step_size: float, pull:
         (following, z, residual, anchor),
         0,
         step_size,
-        per_row(pull),
+        per_row(pull, len(z)),
         accumulation=accumulation_dtype(z.dtype),
     )
     return following

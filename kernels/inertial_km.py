@@ -23,12 +23,11 @@ from fixpoint.kernels.row_sums import (
     frozen,
     named_sums,
     put_row_sums,
-    row_dot,
     sums_count,
     sums_reference,
     widened,
 )
-from fixpoint.kernels.walk import flags, jit, load, put_sum, put_zero_sums, run, store, tl
+from fixpoint.kernels.walk import flags, jit, load, put_no_sums, put_sum, run, store, tl
 
 
 def inertial_km(
@@ -64,7 +63,7 @@ def inertial_km_with_sums(
         point, residual, z, inertia, step_size: see `inertial_km`.
         previous: the point before y and T there; with them come the sums of the pair, and of the
             step z' - z.
-        done: rows to leave alone: z' = z and y' = y there, and the sums are 0.
+        done: rows to leave alone: z' = z and y' = y there, and the sums are NaN.
     """
     before, value_before = previous or (None, None)
     call = _reference if wants_gradient(point, residual, z) else _inertial_km
@@ -84,15 +83,12 @@ def _reference(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor]:
     wide = accumulation_dtype(z.dtype)
     following = widened(point, wide) - step_size * widened(residual, wide)
     step = following - widened(z, wide)
     ahead = following + inertia * step
-    found = sums_reference(sums, point, residual, previous_point, previous_residual, done)
-    if sums and previous_point is not None:
-        length = row_dot(step, step)
-        found.append(length if done is None else torch.where(done, 0, length))
+    found = sums_reference(sums, point, residual, previous_point, previous_residual, done, step)
     return (
         frozen(done, widened(following, z.dtype), z),
         frozen(done, widened(ahead, z.dtype), point),
@@ -130,7 +126,7 @@ def _inertial_km_kernel(
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
             store(ahead, row, index, inside, sizes, y)
-            put_zero_sums(partial, row, rows, block, blocks, SUMS)
+            put_no_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     new = y - tl.full((), step_size, ACC) * t
@@ -156,7 +152,7 @@ def _launch(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None,
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor]:
     following, ahead = torch.empty_like(z), torch.empty_like(point)
     found = run(
         _inertial_km_kernel,
@@ -164,7 +160,7 @@ def _launch(
         sums_count(sums, previous_point, 1),
         inertia,
         step_size,
-        flags(done),
+        flags(done, len(z)),
         accumulation=accumulation_dtype(z.dtype),
     )
     return following, ahead, found
@@ -173,7 +169,7 @@ def _launch(
 _inertial_km = operator(
     "inertial_km(Tensor point, Tensor residual, Tensor z, float inertia, float step_size,"
     " bool sums, Tensor? previous_point, Tensor? previous_residual, Tensor? done)"
-    " -> (Tensor, Tensor, Tensor[])",
+    " -> (Tensor, Tensor, Tensor)",
     reference=_reference,
     launch=_launch,
     results=lambda point, residual, z, inertia, step_size, sums, previous, *rest: (

@@ -9,6 +9,7 @@ would do the same at seven times the cost of a call.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from fixpoint.kernels.walk import AVAILABLE, TooLong
 _LIBRARY = torch.library.Library("fixpoint", "DEF")
 REFERENCES: dict[str, Callable[..., Any]] = {}
 LAUNCHES: dict[str, Callable[..., Any]] = {}
+_broken = False  # a launch has failed
 
 
 def operator(
@@ -45,14 +47,33 @@ def operator(
     if AVAILABLE:
 
         def on_a_gpu(*arguments: Any) -> Any:
-            try:
-                return launch(*arguments)
-            except TooLong:
-                return reference(*arguments)
+            if not _broken:
+                try:
+                    return launch(*arguments)
+                except TooLong:
+                    pass
+                except (ValueError, torch.OutOfMemoryError):
+                    raise
+                except Exception as error:  # no compiler for its launcher, a GPU too old for it
+                    _give_up(error)
+            return reference(*arguments)
 
         _LIBRARY.impl(name, on_a_gpu, "CUDA")
         LAUNCHES[name] = on_a_gpu
     return getattr(torch.ops.fixpoint, name).default
+
+
+def _give_up(error: Exception) -> None:
+    """Leave everything to the references, from now on."""
+    global _broken
+    _broken = True
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+    warnings.warn(
+        f"Triton's kernels do not run here, and their references do it: {reason}",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:

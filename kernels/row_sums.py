@@ -69,7 +69,7 @@ def row_dot(
 ) -> Float[Tensor, " batch"]:
     """`<a, b>` of every row, accumulated in float32 or, for float64, in float64."""
     if wants_gradient(a, b):
-        return _dot_reference(a, b)
+        return dot_reference(a, b)
     return _dot(a, b)
 
 
@@ -87,22 +87,39 @@ def row_sums(
     return named_sums(_sums(point, residual, *(previous or (None, None))))
 
 
-def named_sums(sums: list[Float[Tensor, " batch"]]) -> RowSums:
+def named_sums(sums: Float[Tensor, "count batch"]) -> RowSums:
     """`RowSums` out of a kernel's sums, in the order of their fields."""
-    if len(sums) == 2:
-        return RowSums(sums[0], sums[1])
-    return RowSums(sums[0], sums[1], PairSums(*sums[2:5]), *sums[5:])
+    parts = sums.unbind()
+    if len(parts) == 2:
+        return RowSums(parts[0], parts[1])
+    return RowSums(parts[0], parts[1], PairSums(*parts[2:5]), *parts[5:])
 
 
 # The reference.
 
 
-def _dot_reference(a: Tensor, b: Tensor) -> Tensor:
+def dot_reference(a: Tensor, b: Tensor) -> Tensor:
     dtype = accumulation_dtype(a.dtype)
     product = widened(a, dtype) * widened(b, dtype)
     if product.dim() != 2:
         product = product.reshape(a.shape[0], math.prod(a.shape[1:]))
     return row_sum(product)
+
+
+def dots_reference(left: list[Tensor], right: list[Tensor]) -> Float[Tensor, "count batch"]:
+    """`<a, b>` of every row of each pair; the tensors are in the dtype of accumulation."""
+    if not is_short(left[0]):
+        return torch.stack([dot_reference(a, b) for a, b in zip(left, right, strict=True)])
+    product = torch.stack(left)
+    product = product * (product if right is left else torch.stack(right))
+    count, batch = product.shape[:2]
+    rows = product.reshape(count * batch, math.prod(product.shape[2:]))
+    return row_sum(rows).reshape(count, batch)
+
+
+def is_short(row: Tensor) -> bool:
+    """Whether rows are so short that a call costs more than to copy some of them together."""
+    return 0 < math.prod(row.shape[1:]) <= BLOCK
 
 
 def sums_reference(
@@ -112,17 +129,22 @@ def sums_reference(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
     done: Tensor | None = None,
-) -> list[Tensor]:
-    """The sums of an iterate, where they are wanted; 0 in rows that are done."""
+    step: Tensor | None = None,
+) -> Float[Tensor, "count batch"]:
+    """The sums of an iterate, where they are wanted; NaN in rows that are done. `step` is that of
+    an update whose step is no pair's."""
+    wide = accumulation_dtype(point.dtype)
     if not wanted:
-        return []
-    sums = [_dot_reference(residual, residual), _dot_reference(point, point)]
+        return point.new_empty((0, len(point)), dtype=wide)
+    t, z = widened(residual, wide), widened(point, wide)
+    left = right = [t, z]
     if previous_point is not None and previous_residual is not None:
-        wide = accumulation_dtype(point.dtype)
-        dt = widened(residual, wide) - widened(previous_residual, wide)
-        dz = widened(point, wide) - widened(previous_point, wide)
-        sums += [_dot_reference(dt, dz), _dot_reference(dt, dt), _dot_reference(dz, dz)]
-    return sums if done is None else [torch.where(done, 0, each) for each in sums]
+        dt, dz = t - widened(previous_residual, wide), z - widened(previous_point, wide)
+        left, right = [t, z, dt, dt, dz], [t, z, dz, dt, dz]
+        if step is not None:
+            left, right = [*left, step], [*right, step]
+    sums = dots_reference(left, right)
+    return sums if done is None else torch.where(done, torch.nan, sums)
 
 
 def frozen(done: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
@@ -132,10 +154,9 @@ def frozen(done: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
     return new if new.stride() == old.stride() else torch.empty_like(old).copy_(new)
 
 
-def empty_sums(like: Tensor, count: int) -> list[Tensor]:
-    """For the results of an update: (batch,) each."""
-    dtype = accumulation_dtype(like.dtype)
-    return [like.new_empty(like.shape[:1], dtype=dtype) for _ in range(count)]
+def empty_sums(like: Tensor, count: int) -> Tensor:
+    """(count, batch), for the results of an update."""
+    return like.new_empty((count, like.shape[0]), dtype=accumulation_dtype(like.dtype))
 
 
 def sums_count(wanted: bool, pair: object, more: int = 0) -> int:
@@ -222,7 +243,7 @@ def _row_sums_kernel(
 
 
 def _launch_dot(a: Tensor, b: Tensor) -> Tensor:
-    return run(_row_dot_kernel, (a, b), 1, accumulation=accumulation_dtype(a.dtype))[0]
+    return run(_row_dot_kernel, (a, b), 1, accumulation=accumulation_dtype(a.dtype)).squeeze(0)
 
 
 def _launch_sums(
@@ -230,7 +251,7 @@ def _launch_sums(
     residual: Tensor,
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
-) -> list[Tensor]:
+) -> Tensor:
     return run(
         _row_sums_kernel,
         (point, residual, previous_point, previous_residual),
@@ -241,13 +262,13 @@ def _launch_sums(
 
 _dot = operator(
     "row_dot(Tensor a, Tensor b) -> Tensor",
-    reference=_dot_reference,
+    reference=dot_reference,
     launch=_launch_dot,
     results=lambda a, b: a.new_empty(a.shape[:1], dtype=accumulation_dtype(a.dtype)),
 )
 _sums = operator(
     "row_sums(Tensor point, Tensor residual, Tensor? previous_point, Tensor? previous_residual)"
-    " -> Tensor[]",
+    " -> Tensor",
     reference=functools.partial(sums_reference, True),
     launch=_launch_sums,
     results=lambda point, residual, previous_point, previous_residual: empty_sums(

@@ -67,8 +67,16 @@ class Walk:
 
 
 def walk(*operands: Tensor) -> Walk:
-    """The walk over operands of one shape, (batch, *shape), in the memory order of the first."""
-    return _walk(operands[0].shape, tuple(operand.stride() for operand in operands))
+    """The walk over operands of one shape, (batch, *shape), in the memory order of the first.
+
+    Raises:
+        ValueError: they have not one shape.
+    """
+    shape = operands[0].shape
+    for operand in operands:
+        if operand.shape != shape:
+            raise ValueError(f"operands of {tuple(shape)} and {tuple(operand.shape)} elements")
+    return _walk(shape, tuple(operand.stride() for operand in operands))
 
 
 @lru_cache(maxsize=1024)
@@ -106,8 +114,8 @@ def run(
     sums: int,
     *numbers: Any,
     accumulation: torch.dtype,
-) -> list[Tensor]:
-    """Launch a kernel over all blocks of all rows, and return its sums, (rows,) each.
+) -> Tensor:
+    """Launch a kernel over all blocks of all rows, and return its sums, (sums, rows).
 
     Operands are tensors of one shape, tuples of such, or None. The kernel takes them in this order,
     each as (address, stride of rows, strides within a row), then the tensor of its partial sums,
@@ -134,7 +142,7 @@ def run(
 
     partial = flat[0].new_empty((sums, walked.rows, walked.blocks), dtype=accumulation)
     if not (walked.rows and walked.size):
-        return list(_totals(partial.zero_()).unbind())
+        return partial.new_zeros((sums, walked.rows))
     # Triton launches on the current device, wherever the tensors are.
     with torch.cuda.device_of(flat[0]) if flat[0].is_cuda else nullcontext():
         start(
@@ -151,7 +159,11 @@ def run(
             ACC=tl.float64 if accumulation == torch.float64 else tl.float32,
             BLOCK=BLOCK,
         )
-        return list(_totals(partial).unbind())
+        if walked.blocks == 1 or sums == 0:
+            return partial[:, :, 0]
+        total = partial.new_empty((sums, walked.rows))
+        start(_totals_kernel, sums * walked.rows, partial, total, walked.blocks, BLOCK=SUM_BLOCK)
+        return total
 
 
 def start(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
@@ -160,28 +172,31 @@ def start(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None
     kernel[(programs,)](*arguments, **constants, num_warps=WARPS, enable_fp_fusion=False)
 
 
-def _totals(partial: Tensor) -> Tensor:
-    """(sums, rows): the sums of the rows from those of their blocks."""
-    sums, rows, blocks = partial.shape
-    if blocks == 1:
-        return partial.squeeze(2)
-    total = partial.new_zeros((sums, rows))
-    if rows and blocks:
-        start(_totals_kernel, sums * rows, partial, total, blocks, BLOCK=SUM_BLOCK)
-    return total
+def per_row(values: Tensor | None, rows: int) -> tuple[Tensor, int] | None:
+    """One number per row, or one for all, as the kernels take it: address and stride.
 
-
-def per_row(values: Tensor | None) -> tuple[Tensor, int] | None:
-    """One number per row, or one for all, as the kernels take it: address and stride."""
+    Raises:
+        ValueError: it is neither.
+    """
     if values is None:
         return None
     flat = values.reshape(-1)
+    if len(flat) not in (1, rows) or (values.dim() and values.shape[0] != len(flat)):
+        raise ValueError(f"expected a number, or one per row of {rows}; got {tuple(values.shape)}")
     return flat, (0 if len(flat) == 1 else flat.stride(0))
 
 
-def flags(done: Tensor | None) -> Tensor | None:
-    """Flags as bytes."""
-    return None if done is None else done.contiguous().view(torch.uint8)
+def flags(done: Tensor | None, rows: int) -> Tensor | None:
+    """Flags as bytes.
+
+    Raises:
+        ValueError: there is not one per row.
+    """
+    if done is None:
+        return None
+    if done.shape != (rows,):
+        raise ValueError(f"expected one flag per row of {rows}, got {tuple(done.shape)}")
+    return done.contiguous().view(torch.uint8)
 
 
 @jit
@@ -212,10 +227,10 @@ def store(operand, row, index, inside, sizes, value):
 
 
 @jit
-def put_zero_sums(partial, row, rows, block, blocks, SUMS: tl.constexpr):
-    """The sums of a row that is left alone."""
+def put_no_sums(partial, row, rows, block, blocks, SUMS: tl.constexpr):
+    """No sums, of a row that is left alone."""
     for which in tl.static_range(SUMS):
-        put_sum(partial, which, row, rows, block, blocks, 0.0)
+        put_sum(partial, which, row, rows, block, blocks, float("nan"))
 
 
 @jit

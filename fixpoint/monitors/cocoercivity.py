@@ -75,8 +75,8 @@ class Cocoercivity(Monitor):
         point, residual = iterate.state.point, iterate.state.residual
         none = torch.full_like(iterate.residual_norm, torch.inf)
         never = torch.full_like(none, -1, dtype=torch.long)
-        batch, shape = point.shape[0], point.shape[1:]
-        unused = point.new_full((batch, self.capacity, *shape), torch.nan)
+        batch = point.shape[0]
+        unused = (_unused(point),) * self.capacity
         memory = {
             "point": point,
             "residual": residual,
@@ -103,16 +103,11 @@ class Cocoercivity(Monitor):
 
     def report(self, memory: Any) -> CocoercivityReport:
         known = self.zero is not None
-        point, residual = memory["point"].unsqueeze(1), memory["residual"].unsqueeze(1)
-        batch, capacity = memory["times"].shape
-        scale = kernels.row_norm(memory["point"]).repeat_interleave(capacity)
-        pairs = kernels.row_sums(
-            point.expand_as(memory["points"]).flatten(0, 1),
-            residual.expand_as(memory["residuals"]).flatten(0, 1),
-            (memory["points"].flatten(0, 1), memory["residuals"].flatten(0, 1)),
-        ).pair
-        assert pairs is not None
-        ratios = self._ratio(pairs, scale, point.dtype).reshape(batch, capacity)
+        point, residual = memory["point"], memory["residual"]
+        scale = kernels.row_norm(point)
+        kept = zip(memory["points"], memory["residuals"], strict=True)
+        pairs = [kernels.row_sums(point, residual, each).pair for each in kept]
+        ratios = torch.stack([self._ratio(pair, scale, point.dtype) for pair in pairs if pair], 1)
         ratios = torch.where(memory["times"] >= 0, ratios, torch.inf)
         least, slot = ratios.min(1)
         times = memory["times"].gather(1, slot.unsqueeze(1)).squeeze(1)
@@ -167,25 +162,28 @@ class Cocoercivity(Monitor):
         stride, kept = memory["stride"], memory["kept"]
         if iterate.iteration % stride:
             return memory
-        buffers = {name: memory[name] for name in ("points", "residuals", "times")}
+        times = memory["times"]
+        buffers = {name: memory[name] for name in ("points", "residuals")}
         if kept == self.capacity:
             stride, kept = 2 * stride, (kept + 1) // 2
+            rest = self.capacity - kept
             for name, buffer in buffers.items():
-                thinned = buffer[:, ::2]
-                fill = torch.full_like(buffer[:, kept:], -1 if name == "times" else torch.nan)
-                buffers[name] = torch.cat((thinned, fill), 1)
+                buffers[name] = buffer[::2] + (_unused(iterate.state.point),) * rest
+            times = torch.cat((times[:, ::2], torch.full_like(times[:, kept:], -1)), 1)
             if iterate.iteration % stride:
-                return memory | buffers | {"stride": stride, "kept": kept}
-        slot = torch.tensor([kept], device=iterate.rows.device)
-        times = torch.zeros_like(memory["pairwise_at"]) + iterate.iteration
-        values = {
-            "points": iterate.state.point,
-            "residuals": iterate.state.residual,
-            "times": times,
-        }
+                return memory | buffers | {"times": times, "stride": stride, "kept": kept}
+        now = torch.zeros_like(times[:, :1]) + iterate.iteration
+        times = torch.cat((times[:, :kept], now, times[:, kept + 1 :]), 1)
+        values = {"points": iterate.state.point, "residuals": iterate.state.residual}
         for name, value in values.items():
-            buffers[name] = buffers[name].index_copy(1, slot, value.unsqueeze(1))
-        return memory | buffers | {"stride": stride, "kept": kept + 1}
+            buffer = buffers[name]
+            buffers[name] = (*buffer[:kept], value, *buffer[kept + 1 :])
+        return memory | buffers | {"times": times, "stride": stride, "kept": kept + 1}
+
+
+def _unused(point: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+    """NaN in the shape of a point, without its memory."""
+    return point.new_full((), torch.nan).expand_as(point)
 
 
 def _least(

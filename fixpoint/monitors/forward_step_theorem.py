@@ -268,10 +268,9 @@ def residual_claim(theorem: str, sentence: str, memory: dict[str, Any], known: T
 
 def hindsight_descent(ratios: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """The least relative fall of `||z^k - z^inf||^2` between kept points, and where it was."""
-    points, times, last = ratios["points"], ratios["times"], ratios["point"]
-    batch, capacity = times.shape
-    difference = (points - last.unsqueeze(1)).flatten(0, 1)
-    squared = kernels.row_norm(torch.nan_to_num(difference)).square().reshape(batch, capacity)
+    times, last = ratios["times"], ratios["point"]
+    distances = [torch.nan_to_num(point - last) for point in ratios["points"]]
+    squared = torch.stack([kernels.row_dot(each, each) for each in distances], 1)
     before, after = squared[:, :-1], squared[:, 1:]
     fall = (before - after) / before.clamp(min=torch.finfo(before.dtype).tiny)
     fall = torch.where((times[:, 1:] >= 0) & (before > 0), fall, torch.inf)

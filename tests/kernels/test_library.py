@@ -1,10 +1,13 @@
 """Updates as operators of torch: opaque to torch.compile, transparent to autograd."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from problems import ITERATORS, problem
 
 from fixpoint import kernels
+from fixpoint.kernels import library, walk
 from fixpoint.testing.trees import first_difference
 
 
@@ -26,7 +29,7 @@ def test_a_step_compiles_as_one_graph(name):
 def arguments():
     z, t, m, v = torch.randn(4, 3, 5, 4, 4)
     pair = torch.randn(3, 5, 4, 4), torch.randn(3, 5, 4, 4)
-    done = torch.tensor([True, False, False])
+    done = torch.zeros(3, dtype=torch.bool)  # of rows that are done the sums are NaN
     last = z.to(memory_format=torch.channels_last)
     weights, steps = torch.randn(3, 2), torch.rand(3, 1, 1, 1)
     ops = torch.ops.fixpoint
@@ -48,10 +51,37 @@ def arguments():
 
 
 @pytest.mark.parametrize("index", range(10))
-def test_an_operator_is_what_it_says_to_the_compiler(index):
+@pytest.mark.parametrize("way", [nullcontext, kernels.interpreted], ids=["reference", "kernel"])
+def test_an_operator_is_what_it_says_to_the_compiler(index, way):
     operator, given = arguments()[index]
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
-    torch.library.opcheck(operator.default, given, test_utils=checks)
+    with way():
+        torch.library.opcheck(operator.default, given, test_utils=checks)
+
+
+def test_without_a_working_triton_the_reference_does_it(monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("Failed to find C compiler")
+
+    z, t = torch.randn(2, 3, 5)
+    expected = kernels.forward_step(z, t, 0.5)
+    monkeypatch.setattr(walk, "start", broken)
+    monkeypatch.setattr(library, "_broken", False)
+    with kernels.interpreted():
+        with pytest.warns(UserWarning, match="references do it: .*C compiler"):
+            assert torch.equal(kernels.forward_step(z, t, 0.5), expected)
+        assert torch.equal(kernels.forward_step(z, t, 0.5), expected)  # and says it once
+
+
+def test_operands_of_different_shapes_are_refused_by_the_kernels():
+    z = torch.randn(2, 4, 3)
+    with kernels.interpreted():
+        with pytest.raises(ValueError, match=r"operands of \(2, 4, 3\) and \(1, 4, 3\)"):
+            kernels.forward_step(z, z[:1], 0.5)
+        with pytest.raises(ValueError, match="one per row of 2"):
+            kernels.forward_step(z, z, torch.ones(1, 4, 1))
+        with pytest.raises(ValueError, match="one flag per row"):
+            kernels.forward_step_with_sums(z, z, 0.5, done=torch.ones(1, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
