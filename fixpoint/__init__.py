@@ -1,7 +1,10 @@
 """Zeros and fixed points of black-box operators, one row at a time."""
 
-from fixpoint import monitors, schedules, stop, synthetic, theory
+from fixpoint import algebra, calculus, monitors, schedules, splittings, stop, synthetic, theory
+from fixpoint.algebra import Identity, product, subdifferential
 from fixpoint.certificate import Certificate, Claim, Verdict
+from fixpoint.checkpoint import Checkpoint
+from fixpoint.implicit import ImplicitWarning, implicit
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.iterators import (
@@ -26,10 +29,13 @@ __all__ = [
     "Anderson",
     "Broyden",
     "Certificate",
+    "Checkpoint",
     "Claim",
     "ForwardStep",
     "Halpern",
     "History",
+    "Identity",
+    "ImplicitWarning",
     "InertialKM",
     "Iterate",
     "Iterator",
@@ -43,13 +49,19 @@ __all__ = [
     "TheoremWarning",
     "Verdict",
     "__version__",
+    "algebra",
     "as_operator",
+    "calculus",
     "fixed_point_of",
+    "implicit",
     "monitors",
+    "product",
     "recommend",
     "schedules",
     "solve",
+    "splittings",
     "stop",
+    "subdifferential",
     "synthetic",
     "theory",
 ]

@@ -6,11 +6,14 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
+from fixpoint.operator_algebra import OperatorAlgebra
 from fixpoint.rows import select_rows
 
 
@@ -29,7 +32,7 @@ class Constants:
                 raise ValueError(f"{name} must be at least 0, got {value}")
 
 
-class Operator(ABC):
+class Operator(OperatorAlgebra, ABC):
     """A map T on a batch of independent rows; `solve` looks for z with T z = 0.
 
     The constants are lower bounds (`cocoercivity`, `strong_monotonicity`) or upper bounds
@@ -40,6 +43,9 @@ class Operator(ABC):
     - `lipschitz` L: `||T a - T b|| <= L ||a - b||`
     - `strong_monotonicity` mu: `<T a - T b, a - b> >= mu ||a - b||^2`
     - `averagedness` theta: `I - T = (1 - theta) I + theta N` with N nonexpansive
+
+    Operators make operators, with what is known of their constants: `2 * T`, `T + S`, `T - b`,
+    `T @ S`, `T.complement`, `T.resolvent(step)` and the other methods of `OperatorAlgebra`.
     """
 
     cocoercivity: float | None = None
@@ -82,12 +88,12 @@ class FunctionOperator(Operator):
         self.batch = 0
 
     def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        self.batch = z.shape[0]
+        self.batch = _batch(z)
         for tensor in self.per_row:
-            if tensor.shape[:1] != z.shape[:1]:
+            if tensor.shape[:1] != (self.batch,):
                 raise ValueError(
                     f"a per-row tensor has shape {tuple(tensor.shape)}, but the batch is "
-                    f"{z.shape[0]}: its first dimension must be the batch"
+                    f"{self.batch}: its first dimension must be the batch"
                 )
         return self.function(z, *self.per_row)
 
@@ -116,8 +122,9 @@ class _RowsOfFunction(FunctionOperator):
         if not self.closes_over_batch:
             try:
                 value = self.function(z)
-                problem = f"it returned {tuple(value.shape)}"
-                if value.shape == z.shape:
+                shapes, expected = (tree_map(lambda leaf: leaf.shape, tree) for tree in (value, z))
+                problem = f"it returned {shapes}"
+                if shapes == expected:
                     return value
             except torch.OutOfMemoryError:
                 raise
@@ -126,17 +133,20 @@ class _RowsOfFunction(FunctionOperator):
                     raise
                 problem = str(error)
             warnings.warn(
-                f"the wrapped function cannot be evaluated on {len(z)} of its rows alone "
+                f"the wrapped function cannot be evaluated on {_batch(z)} of its rows alone "
                 f"({problem}); finished rows stay in every evaluation. Pass the per-row tensors "
                 "it closes over as as_operator(function, tensor, ...)",
                 UserWarning,
                 stacklevel=2,
             )
             self.closes_over_batch = True
-        rows = self.rows.to(z.device)
-        size = max(self.full_batch, z.shape[0])
-        full = z[:1].expand(size, *z.shape[1:]).index_copy(0, rows, z)
-        return self.function(full).index_select(0, rows)
+        size = max(self.full_batch, _batch(z))
+
+        def full(leaf: Tensor) -> Tensor:
+            rows = self.rows.to(leaf.device)
+            return leaf[:1].expand(size, *leaf.shape[1:]).index_copy(0, rows, leaf)
+
+        return select_rows(self.function(tree_map(full, z)), self.rows)
 
     def select(self, rows: Tensor) -> Operator:
         selected = _RowsOfFunction(
@@ -144,6 +154,11 @@ class _RowsOfFunction(FunctionOperator):
         )
         selected.closes_over_batch = self.closes_over_batch
         return selected
+
+
+def _batch(z: Any) -> int:
+    """The number of rows of a tensor, or of the tensors of a tree."""
+    return len(z) if isinstance(z, Tensor) else len(tree_leaves(z)[0])
 
 
 def as_operator(
@@ -158,6 +173,7 @@ def as_operator(
 
     Args:
         function: takes z of shape (batch, *shape) and the per-row tensors; returns T z, same shape.
+            Or a tuple or dict of such tensors, to one of the same structure.
         per_row: tensors with the batch first that belong to the rows (data, targets). Declared
             here they leave the batch together with their rows; a tensor that `function` merely
             closes over keeps finished rows in every evaluation.

@@ -11,6 +11,8 @@ z*, `<T z, z - z*> >= beta ||T z||^2` (9), then
 Theorem 2 (inertial KM). If 0 < alpha < 1, lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2 (13) and
 T is star-cocoercive at the points y^k (12), then the squared steps and residuals are summable, the
 least residual falls like 1/n, and the distance to z* has a limit.
+
+How the constants of an operator follow from those of its parts is in `fixpoint.calculus`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ host, refuses what reads a tensor's value, and repeats that, whatever Python wou
 """
 
 import math
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -83,10 +84,12 @@ def test_steps_that_are_counted_on_the_host_are_counted_on_the_device(graphs):
     assert not torch.allclose(replayed.z, start)
 
 
-def test_rows_end_when_they_would_and_leave_when_half_have(graphs):
+@pytest.mark.parametrize("check_every", [1, 4])
+def test_rows_end_when_they_would_and_leave_when_half_have(graphs, check_every):
     scale = torch.tensor([[1.0], [0.9], [0.2], [0.1]])
     operator = Counting(as_operator(lambda z, scale: scale * (z - 1), scale))
-    plain, replayed = both(operator, torch.zeros(4, 3), ForwardStep(), max_iterations=200)
+    options = {"max_iterations": 200, "check_every": check_every}
+    plain, replayed = both(operator, torch.zeros(4, 3), ForwardStep(), **options)
     assert_same_run(plain, replayed)
     assert len(graphs) == 2  # one for four rows, one for the two slow ones
 
@@ -104,6 +107,89 @@ def test_stop_rules_and_monitors_go_along(graphs):
     assert Status.STALLED in plain.status
     for name in ("last_distance", "largest_growth", "iteration"):
         assert torch.equal(getattr(replayed.monitors[0], name), getattr(plain.monitors[0], name))
+
+
+# The capture itself, with torch.cuda's part played
+
+
+class Played:
+    """torch.cuda, noting what is done in which order; tensors say that they are on a GPU."""
+
+    def __init__(self, monkeypatch, capture_fails=False):
+        self.notes, self.mode, self.current = [], 0, "the user's stream"
+        cuda = torch.cuda
+        for name, value in {
+            "device": lambda device: nullcontext(),
+            "Stream": lambda: self,
+            "CUDAGraph": lambda: self,
+            "current_stream": lambda: self,
+            "set_stream": lambda stream: self.notes.append("stream restored"),
+            "stream": lambda stream: nullcontext(),
+            "get_sync_debug_mode": lambda: self.mode,
+            "set_sync_debug_mode": self.watch,
+            "graph": self.graph,
+        }.items():
+            monkeypatch.setattr(cuda, name, value)
+        self.capture_fails = capture_fails
+
+    def watch(self, mode):
+        self.mode = mode
+        self.notes.append(f"reading back: {mode}")
+
+    def wait_stream(self, stream):
+        self.notes.append("waited")
+
+    @contextmanager
+    def graph(self, graph, stream, capture_error_mode):
+        self.notes.append(f"capture begins, {capture_error_mode}")
+        yield
+        if self.capture_fails:
+            raise RuntimeError("the capture was invalidated")
+        self.notes.append("capture ends")
+
+    def replay(self):
+        self.notes.append("replayed")
+
+
+class OnGpu(torch.Tensor):
+    @property
+    def device(self):
+        return torch.device("cuda", 0)
+
+
+def gpu_tensor(values):
+    return torch.tensor(values).as_subclass(OnGpu)
+
+
+def test_a_graph_is_captured_after_a_run_on_copies_that_reads_nothing_back(monkeypatch):
+    cuda, memory = Played(monkeypatch), [gpu_tensor([1.0, 2.0])]
+
+    def block(tensors):
+        cuda.notes.append("block")
+        tensors[0].add_(1)
+        return [tensors[0] * 2]
+
+    _, replay = cuda_graph.device_capture(block, memory)
+    replay()
+    before, after = cuda.notes.index("block"), len(cuda.notes) - cuda.notes[::-1].index("block")
+    assert cuda.notes[before - 1] == "reading back: error"
+    assert cuda.notes[before + 1] == "reading back: 0"
+    assert cuda.notes[before + 3 : after] == ["capture begins, thread_local", "block"]
+    assert cuda.notes[after:] == ["capture ends", "reading back: 0", "stream restored", "replayed"]
+
+
+@pytest.mark.parametrize("capture_fails", [False, True])
+def test_a_capture_that_fails_leaves_streams_as_they_were(monkeypatch, capture_fails):
+    cuda = Played(monkeypatch, capture_fails)
+
+    def block(tensors):
+        if not capture_fails:
+            raise RuntimeError("a value was read back")
+        return []
+
+    with pytest.raises(RuntimeError):
+        cuda_graph.device_capture(block, [gpu_tensor([1.0])])
+    assert cuda.notes[-2:] == ["reading back: 0", "stream restored"]
 
 
 # Where it cannot be

@@ -1,0 +1,173 @@
+"""Resolvents, in closed form or by an inner solve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from fixpoint.algebra.affine import affine_form, combined, inverse_of
+from fixpoint.algebra.composed import Product
+from fixpoint.algebra.inverse import Inverse
+from fixpoint.algebra.linear import (
+    Combination,
+    Computed,
+    Derived,
+    Dilated,
+    Shifted,
+    Translated,
+    combination,
+    negative,
+)
+from fixpoint.algebra.subdifferential import Prox, Subdifferential
+from fixpoint.calculus import Region
+from fixpoint.operator import Operator
+from fixpoint.operator_algebra import _check_above_0
+from fixpoint.rows import expand_rows
+
+
+class Resolvent(Computed):
+    """J = (I + step T)^{-1}.
+
+    Args:
+        inner: T.
+        step: above 0.
+        compute: an operator with the values of J.
+    """
+
+    def __init__(self, inner: Operator, step: float, compute: Operator) -> None:
+        self.inner, self.step, self.compute = inner, step, compute
+        self._know(self._region().constants())
+
+    def select(self, rows: Tensor) -> Operator:
+        return Resolvent(self.inner.select(rows), self.step, self.compute.select(rows))
+
+    def _region(self) -> Region:
+        return self.inner._region().resolvent(self.step)
+
+
+class InnerSolve(Derived):
+    """z -> the u with u + step T u = z, to a tolerance; rows are solved one by one.
+
+    `Anderson`, mixed with the forward step that is known to converge, which its safeguard falls
+    back to. Rows that fail, and rows of z that are not finite, come back as NaN.
+    """
+
+    def __init__(self, inner: Operator, step: float, tolerance: float, max_iterations: int) -> None:
+        from fixpoint.theory import best_step_size
+
+        _check_above_0("tolerance", tolerance)
+        self.inner, self.step = inner, step
+        self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.forward = combination(inner, 1.0, step)
+        mixing = best_step_size(self.forward)
+        if mixing is None or not self.forward.strong_monotonicity:
+            raise ValueError(
+                f"the resolvent of {type(inner).__name__} cannot be solved for: that needs a "
+                "Lipschitz constant L of T, and that T is monotone or step L < 1; known are "
+                f"lipschitz {inner.lipschitz}, strong_monotonicity {inner.strong_monotonicity}, "
+                f"step {step}"
+            )
+        self.mixing: float = mixing
+
+    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        return self.evaluate(z)[0]
+
+    def evaluate(
+        self, z: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch *shape"], dict[str, Tensor]]:
+        from fixpoint.iterators import Anderson
+        from fixpoint.solve import solve
+
+        finite = _finite_rows(z)
+        start = tree_map(lambda leaf: torch.where(expand_rows(finite, leaf), leaf, 0), z)
+        solution = solve(
+            Shifted(self.forward, negative(start)),
+            start,
+            Anderson(mixing=self.mixing),
+            rtol=self.tolerance,
+            atol=self.tolerance,
+            max_iterations=self.max_iterations,
+        )
+        reached = torch.tensor([status.success for status in solution.status], device=finite.device)
+        known = finite & reached
+        return (
+            tree_map(
+                lambda leaf: torch.where(expand_rows(known, leaf), leaf, torch.nan), solution.z
+            ),
+            {
+                "inner_residual": solution.residual_norm,
+                "inner_evaluations": solution.evaluations.to(solution.residual_norm),
+            },
+        )
+
+    def select(self, rows: Tensor) -> Operator:
+        return InnerSolve(self.inner.select(rows), self.step, self.tolerance, self.max_iterations)
+
+
+def resolvent(
+    operator: Operator, step: float, tolerance: float | None, max_iterations: int
+) -> Operator:
+    """See `Operator.resolvent`."""
+    _check_above_0("step", step)
+    if tolerance is not None:
+        _check_above_0("tolerance", tolerance)
+
+    def of(inner: Operator, size: float) -> Operator:
+        return inner.resolvent(size, tolerance=tolerance, max_iterations=max_iterations)
+
+    def made(compute: Operator) -> Operator:
+        return Resolvent(operator, step, compute)
+
+    form = affine_form(operator)
+    if form is not None:
+        return made(inverse_of(combined(form, 1.0, step)))
+    match operator:
+        case Subdifferential():
+            return made(Prox(operator.function, step))
+        case Shifted():
+            # u + s (T u + b) = z
+            shift = tree_map(lambda leaf: step * leaf, operator.shift)
+            return made(Translated(of(operator.inner, step), shift))
+        case Translated():
+            # u - b + s T(u - b) = z - b
+            moved = Translated(of(operator.inner, step), operator.shift)
+            return made(Shifted(moved, operator.shift))
+        case Product():
+            return operator.mapped(lambda block: of(block, step))
+        case Inverse():
+            # z - s J_{T/s}(z/s) (Bauschke & Combettes, proposition 23.20)
+            dual = Dilated(of(operator.forward, 1 / step), 1 / step)
+            return made(combination(dual, 1.0, -step))
+    identity, factor, inner = _parts(operator)
+    own = 1 + step * identity
+    both = own + step * factor
+    if isinstance(inner, Resolvent) and own > 0 and both > 0:
+        # u + s (a u + b v) = z, v = J u, u = v + g T v: (1 + s a + s b) v + (1 + s a) g T v = z.
+        # With a = 1/g, b = -1/g it is the rule for Yosida's (Bauschke & Combettes, prop. 23.7).
+        v = Dilated(of(inner.inner, own * inner.step / both), 1 / both)
+        return made(combination(v, 1 / own, -step * factor / own))
+    if inner is not operator and factor > 0 and own > 0:
+        # (1 + s a) u + s b T u = z
+        return made(Dilated(of(inner, step * factor / own), 1 / own))
+    if tolerance is None:
+        raise TypeError(
+            f"the resolvent of {type(operator).__name__} has no closed form here: give a tolerance "
+            "to solve for it, as resolvent(step, tolerance=1e-8)"
+        )
+    return made(InnerSolve(operator, step, tolerance, max_iterations))
+
+
+def _parts(operator: Operator) -> tuple[float, float, Operator]:
+    """a, b and T of a I + b T."""
+    if isinstance(operator, Combination):
+        return operator.identity, operator.factor, operator.inner
+    return 0.0, 1.0, operator
+
+
+def _finite_rows(z: Any) -> Bool[Tensor, " batch"]:
+    rows = [leaf.isfinite().reshape(len(leaf), -1).all(1) for leaf in tree_leaves(z)]
+    return torch.stack(rows).all(0)

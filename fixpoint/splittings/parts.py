@@ -1,0 +1,182 @@
+"""What a splitting is made of: backward parts, forward parts, and what is known of them.
+
+A backward part A enters through its resolvent J_{sA} = (I + s A)^{-1}: a `proximal.Function` g, of
+which A is the subdifferential and J_{sA} = prox_{s g}, any object with `prox(z, step)`, or, for a
+monotone A that is no subdifferential, an `Operator` whose resolvent is known or any object with
+`resolvent(step)`. A forward part B is evaluated: a smooth `Function`, through its gradient, or an
+`Operator`.
+
+`Bounds` holds the constants of one part. In a scaled relative graph (Ryu, Hannah & Yin, Math.
+Program. 2022) they are discs about the real axis, and the rates below are distances in them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint.operator import Operator
+from fixpoint.proximal import Function, PerRow
+
+
+@runtime_checkable
+class Proximable(Protocol):
+    """`prox(z, step)`; may carry `strong_convexity`, `smoothness` and `select(rows)`."""
+
+    def prox(self, z: Tensor, step: float, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Resolvable(Protocol):
+    """`resolvent(step)`, which returns the map J_{sA}; may carry `strong_monotonicity` and
+    `cocoercivity`. What has rows of its own is selected in that map, by its `select(rows)`."""
+
+    def resolvent(self, step: float, /) -> Callable[[Tensor], Tensor]: ...
+
+
+BackwardPart: TypeAlias = Function | Operator | Proximable | Resolvable
+BackwardStep: TypeAlias = Callable[[Tensor], Tensor]
+ForwardPart: TypeAlias = Function | Operator
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is known of a monotone A, for every row.
+
+    Attributes:
+        strong: mu, `<A a - A b, a - b> >= mu ||a - b||^2`.
+        smooth: L, `<A a - A b, a - b> >= ||A a - A b||^2 / L`; infinite where not known.
+        gradient: A is a subdifferential: then both together say that A - mu I is
+            1/(L - mu)-cocoercive, which two constants of an operator do not.
+    """
+
+    strong: float
+    smooth: float
+    gradient: bool
+
+    def forward(self, step: float) -> float:
+        """The Lipschitz constant of I - s A, for s L <= 2. Sharp.
+
+        max(|1 - s mu|, |1 - s L|) of a gradient (Ryu & Yin, section 2.4); of an operator
+        sqrt(1 - mu (2 s - s^2 L)).
+        """
+        if self.gradient:
+            return max(abs(1 - step * self.strong), abs(1 - step * self.smooth))
+        return math.sqrt(max(0.0, 1 - self.strong * step * (2 - step * self.smooth)))
+
+    def backward(self, step: float) -> float:
+        """The Lipschitz constant 1/(1 + s mu) of J_{sA} (Bauschke & Combettes, 23.13). Sharp."""
+        return 1 / (1 + step * self.strong)
+
+    def reflection(self, step: float) -> float:
+        """The Lipschitz constant of 2 J_{sA} - I: below 1 only for gradients with mu > 0, L < inf.
+
+        max((1 - s mu)/(1 + s mu), (s L - 1)/(s L + 1)) (Giselsson & Boyd 2017, theorem 1). Sharp.
+        """
+        if not self.gradient or self.smooth == math.inf:
+            return 1.0
+        low, high = step * self.strong, step * self.smooth
+        return max((1 - low) / (1 + low), (high - 1) / (high + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class ProximalStep:
+    """z -> prox_{s g}(z)."""
+
+    part: Proximable
+    step: float
+
+    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        return self.part.prox(z, self.step)
+
+    def select(self, rows: Tensor) -> ProximalStep:
+        return ProximalStep(select_part(self.part, rows), self.step)
+
+
+def backward_step(part: BackwardPart, step: float) -> BackwardStep:
+    """J_{sA}, made once: a resolvent may take a decomposition."""
+    return ProximalStep(part, step) if isinstance(part, Proximable) else part.resolvent(step)
+
+
+def forward(part: ForwardPart, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+    """B z."""
+    return part.gradient(z) if isinstance(part, Function) else part(z)
+
+
+def backward_bounds(name: str, part: BackwardPart) -> Bounds:
+    """The constants that a backward part carries.
+
+    Raises:
+        TypeError: it has neither `prox` nor `resolvent`.
+    """
+    if isinstance(part, Proximable):
+        smooth = getattr(part, "smoothness", None)
+        strong = getattr(part, "strong_convexity", 0.0)
+        return Bounds(strong, math.inf if smooth is None else smooth, gradient=True)
+    if not isinstance(part, Resolvable):
+        raise TypeError(
+            f"{name} needs a method prox(z, step), as a proximal.Function has it, or "
+            f"resolvent(step), as an Operator; got {type(part).__name__}"
+        )
+    beta = getattr(part, "cocoercivity", None)
+    strong = getattr(part, "strong_monotonicity", None)
+    return Bounds(strong or 0.0, 1 / beta if beta else math.inf, gradient=False)
+
+
+def forward_bounds(splitting: str, part: ForwardPart, cocoercivity: float | None) -> Bounds:
+    """The constants of a cocoercive forward part; a stated `cocoercivity` counts before its own.
+
+    Raises:
+        TypeError: neither a Function nor an Operator. ValueError: its cocoercivity is not known,
+            or the stated one is not above 0.
+    """
+    if not isinstance(part, Function | Operator):
+        raise TypeError(
+            f"a forward part is a smooth proximal.Function or an Operator, got "
+            f"{type(part).__name__}; wrap a callable with as_operator"
+        )
+    if cocoercivity is not None and not cocoercivity > 0:
+        raise ValueError(f"need cocoercivity > 0, got {cocoercivity}")
+    if isinstance(part, Function):
+        smooth = part.smoothness if cocoercivity is None else 1 / cocoercivity
+        word, strong = "smoothness", part.strong_convexity
+    else:
+        beta = part.cocoercivity if cocoercivity is None else cocoercivity
+        smooth = 1 / beta if beta else None
+        word, strong = "cocoercivity", part.strong_monotonicity or 0.0
+    if smooth is None:
+        raise ValueError(
+            f"{splitting} needs the step below 2 beta, but the {word} of "
+            f"{type(part).__name__} is not known: state cocoercivity=beta, 1/L for a gradient of "
+            "Lipschitz constant L"
+        )
+    return Bounds(strong, smooth, gradient=isinstance(part, Function))
+
+
+def check_forward_step(splitting: str, step: float, bounds: Bounds) -> None:
+    """Refuse a step outside 0 < step < 2 beta."""
+    limit = 2 / bounds.smooth if bounds.smooth > 0 else math.inf
+    if not 0 < step < limit:
+        raise ValueError(f"{splitting} needs 0 < step < 2 beta = {limit:.6g}, got step = {step:g}")
+
+
+def check_step(splitting: str, step: float, name: str = "step") -> None:
+    """Refuse a step outside 0 < step < inf."""
+    if not 0 < step < math.inf:
+        raise ValueError(f"{splitting} needs 0 < {name} < inf, got {name} = {step:g}")
+
+
+def select_part(part: Any, rows: Tensor) -> Any:
+    """A part on some rows; a tensor, or what has no `select`, has nothing that belongs to rows."""
+    if isinstance(part, PerRow):
+        return PerRow(part.tensor.index_select(0, rows.to(part.tensor.device)))
+    if isinstance(part, tuple):
+        return tuple(select_part(each, rows) for each in part)
+    if isinstance(part, Tensor) or not hasattr(part, "select"):
+        return part
+    return part.select(rows)
