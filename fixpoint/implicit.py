@@ -22,9 +22,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
+from fixpoint.gmres import Gmres
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, ForwardStep
-from fixpoint.iterators.newton_krylov import _Gmres as Gmres
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, where_rows
 from fixpoint.solve import Solution, solve
