@@ -1,7 +1,9 @@
 """Splittings of sums of operators: each an `Operator` T = I - S, which every iterator runs.
 
 `splitting.py` has the interface, `parts.py` what they are made of, `linear.py` the linear maps. The
-view is that of Ryu & Yin, Large-Scale Convex Optimization, 2022.
+view is that of Ryu & Yin, Large-Scale Convex Optimization, 2022. Each class has a second name in
+lower case, so that a splitting also reads as the function that makes it: `forward_backward(f, g,
+step)`.
 """
 
 from fixpoint.splittings.admm import ADMM
@@ -27,6 +29,19 @@ from fixpoint.splittings.primal_dual import EuclideanForm, PrimalDual
 from fixpoint.splittings.proximal_point import ProximalPoint
 from fixpoint.splittings.splitting import Splitting
 
+# Their files have these names, too: what is imported from a file is found all the same.
+proximal_point = ProximalPoint  # type: ignore[assignment]
+gradient = Gradient  # type: ignore[assignment]
+forward_backward = ForwardBackward  # type: ignore[assignment]
+forward_backward_forward = ForwardBackwardForward  # type: ignore[assignment]
+peaceman_rachford = PeacemanRachford  # type: ignore[assignment]
+douglas_rachford = DouglasRachford  # type: ignore[assignment]
+davis_yin = DavisYin  # type: ignore[assignment]
+pdhg = primal_dual = PDHG  # type: ignore[assignment]
+condat_vu = CondatVu  # type: ignore[assignment]
+admm = ADMM  # type: ignore[assignment]
+consensus = Consensus  # type: ignore[assignment]
+
 __all__ = [
     "ADMM",
     "PDHG",
@@ -47,6 +62,18 @@ __all__ = [
     "ProximalPoint",
     "Scaling",
     "Splitting",
+    "admm",
     "as_linear",
+    "condat_vu",
+    "consensus",
+    "davis_yin",
+    "douglas_rachford",
+    "forward_backward",
+    "forward_backward_forward",
+    "gradient",
     "norm_bound",
+    "pdhg",
+    "peaceman_rachford",
+    "primal_dual",
+    "proximal_point",
 ]

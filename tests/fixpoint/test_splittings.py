@@ -1,6 +1,7 @@
 """Every splitting of one table meets the same claims."""
 
 import dataclasses
+import importlib
 import itertools
 import math
 import re
@@ -21,6 +22,7 @@ from fixpoint import (
     TheoremWarning,
     as_operator,
     solve,
+    splittings,
     synthetic,
 )
 from fixpoint.proximal import (
@@ -883,3 +885,11 @@ def test_a_splitting_is_an_operator_and_takes_operators_as_forward_parts():
     torch.testing.assert_close(slope[:, 0], slope[:, 1])  # along the normal
     for g in (L2(0.1), Huber()):
         assert DouglasRachford(g, HalfSpace(torch.ones(2).double()), 1.0).averagedness == 0.5
+
+
+def test_a_splitting_also_has_its_name_in_lower_case():
+    assert splittings.forward_backward is splittings.ForwardBackward
+    assert splittings.douglas_rachford is splittings.DouglasRachford
+    assert splittings.primal_dual is splittings.pdhg is splittings.PDHG
+    module = importlib.import_module("fixpoint.splittings.davis_yin")
+    assert splittings.davis_yin is module.DavisYin
