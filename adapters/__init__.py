@@ -23,18 +23,28 @@ from fixpoint.adapters.observations import (
     WhiteNoise,
 )
 from fixpoint.adapters.pictures import as_pictures, to_pil
+from fixpoint.adapters.regularised import (
+    EncoderPrior,
+    OnPicture,
+    RegularisedInversion,
+    latent_box,
+    latent_prior,
+)
 
 __all__ = [
     "Autoencoder",
     "Clip",
     "DecoderInversion",
     "EightBit",
+    "EncoderPrior",
     "Identity",
     "Inversion",
     "Jpeg",
     "Masked",
     "Observation",
+    "OnPicture",
     "PerRow",
+    "RegularisedInversion",
     "RoundingCells",
     "WhiteNoise",
     "as_pictures",
@@ -43,6 +53,8 @@ __all__ = [
     "invert_by_encoder",
     "invert_by_gradient",
     "invert_by_paper",
+    "latent_box",
+    "latent_prior",
     "nmse_db",
     "read_latent",
     "to_pil",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from fixpoint.adapters.observations import (
     Identity,
     Observation,
     RoundingCells,
+    as_observation,
 )
 from fixpoint.adapters.pictures import Pictures, as_pictures, check_sides, to_pil
+from fixpoint.adapters.regularised import Prior, RegularisedInversion, regularised, unshrunk
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Adam, Anderson, ForwardStep
@@ -89,11 +92,13 @@ def invert(
     image: Any,
     *,
     observation: Observation | Callable[[Tensor], Tensor] | None = None,
+    prior: Prior | Sequence[Prior] | None = None,
+    prior_weight: float | None = None,
     iterator: Iterator[Any] | None = None,
     max_iterations: int = 50,
     rtol: float = 1e-6,
     stop: Sequence[StopRule] | None = None,
-    keep: str = "deviation_level",
+    keep: str | None = None,
     value_range: tuple[float, float] | None = None,
     compile: bool = False,
     callback: Callable[[Iterate], object] | None = None,
@@ -109,6 +114,11 @@ def invert(
             default what the picture shows: JPEG with the file's own settings, 8 bits for
             anything on the 8-bit grid (by its cells where the model computes in 32 bits), clipping
             where values touch -1 or 1, else nothing.
+        prior: what is known of the latent besides: a `proximal.Function` on latents or
+            `EncoderPrior()`, up to two of them, and `OnPicture(...)`; see `regularised`. Changes
+            the defaults of `iterator`, `stop` and `keep`: forward steps to the least residual.
+        prior_weight: of the priors on latents; by default the variance of the picture's noise in
+            the latent, from the observation.
         iterator: the method; by default safeguarded Anderson acceleration with weights from the
             picture, or plain forward steps where the observation hides part of it.
         max_iterations: evaluations of E(D(.)) beyond the first, per picture, at most.
@@ -116,7 +126,8 @@ def invert(
         stop: stop rules; by default divergence, stagnation of the residual and of the deviation
             from the picture, and noise floors where `observation` leaves noise to be fitted.
         keep: what a row that ends without success returns, see `solve`; by default its point of
-            least deviation from the picture.
+            least deviation from the picture ("deviation_level"), with a prior that of least
+            residual ("best").
         value_range: of float input, see `as_pictures`.
         compile: see `DecoderInversion`. Pictures that follow in the same size find the autoencoder
             compiled.
@@ -126,24 +137,33 @@ def invert(
     Raises:
         TypeError, ValueError: the picture or an option is not usable; no iteration was made.
     """
+    if prior is None and prior_weight is not None:
+        raise ValueError("prior_weight weighs a prior, and none is given")
     pictures = readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
-    operator = DecoderInversion(
-        autoencoder.encode,
-        autoencoder.decode,
-        values,
+    seen = as_observation(
         default_observation(pictures.observation, autoencoder.dtype)
         if observation is None
-        else observation,
-        compile=compile,
+        else observation
+    )
+    pair = autoencoder.encode, autoencoder.decode
+    operator = (
+        DecoderInversion(*pair, values, seen, compile=compile)
+        if prior is None
+        else regularised(*pair, values, seen, prior, prior_weight, compile=compile)
     )
     if stop is None:
-        stop = default_stop(operator.observation, pictures, autoencoder.dtype)
+        choose = default_stop if prior is None else regularised_stop
+        stop = choose(seen, pictures, autoencoder.dtype)
+    if iterator is None:
+        iterator = default_iterator(seen, autoencoder.dtype) if prior is None else ForwardStep()
+    if keep is None:
+        keep = "deviation_level" if prior is None else "best"
     solution = solve(
         operator,
         operator.start,
-        default_iterator(operator.observation, autoencoder.dtype) if iterator is None else iterator,
+        iterator,
         rtol=rtol,
         max_iterations=max_iterations,
         stop=stop,
@@ -151,15 +171,18 @@ def invert(
         callback=callback,
         progress=progress,
     )
+    latent = solution.z
+    if isinstance(operator, RegularisedInversion):
+        latent = operator.latent(latent)
     synchronize(autoencoder)
     seconds = time.perf_counter() - started
     return finish(
         autoencoder,
         values,
-        solution.z,
+        latent,
         solution.evaluations,
         seconds,
-        operator.observation,
+        seen,
         solution,
     )
 
@@ -254,6 +277,22 @@ def default_stop(
         return (*rules, Stagnation(window=3, improvement=0.1))
     slow = Stagnation(window=6, improvement=0.005, quantity="deviation_level")
     return (*rules, Stagnation(window=8, improvement=0.05), slow)
+
+
+def regularised_stop(
+    observation: Observation, pictures: Pictures, dtype: torch.dtype = torch.float32
+) -> tuple[StopRule, ...]:
+    """With a prior: as `default_stop`, but noise that `WhiteNoise` would leave out in T is a floor
+    of the misfit, and the deviation, weighed against the prior, has none to reach."""
+    shown = dataclasses.replace(pictures, observation=observation)
+    rules: list[StopRule] = []
+    for rule in default_stop(unshrunk(observation), shown, dtype):
+        if getattr(rule, "quantity", "") == "deviation_level":
+            continue
+        if isinstance(rule, NoiseFloor):  # a fitted latent explains a little of the noise
+            rule = dataclasses.replace(rule, level=0.98 * rule.level)
+        rules.append(rule)
+    return tuple(rules)
 
 
 def invert_by_encoder(
