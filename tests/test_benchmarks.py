@@ -22,7 +22,7 @@ context, fresh_process, figure_3, paper, published, readme_table = map(
 table_s1, table_s2, figures_theorems, shapes, inversion_gpu = map(
     import_module, ("table_s1", "table_s2", "figures_theorems", "shapes", "inversion_gpu")
 )
-speed, kernel_speed = map(import_module, ("speed", "kernels"))
+speed, kernel_speed, other_libraries = map(import_module, ("speed", "kernels", "splittings"))
 MODEL = ROOT / "adapters" / "models" / "adversarial"
 MEASURED = ("table_s1", "table_s2", "figures_theorems", "shapes")
 FIGURES = {"table_s1": 1, "table_s2": 1, "figures_theorems": 2, "shapes": 0}
@@ -322,3 +322,37 @@ def test_the_page_of_benchmarks_is_rendered_from_what_was_measured():
     stored = ROOT / "docs" / "results"
     assert {path.stem for path in stored.glob("*.json")} >= set(speed.SECTIONS)
     assert speed.page(ROOT / "docs") == (ROOT / "docs" / "benchmarks.md").read_text()
+
+
+def test_the_page_on_other_libraries_is_rendered_from_what_was_measured():
+    found = json.loads((ROOT / "docs" / "results" / "splittings.json").read_text())
+    assert not found["quick"]
+    page = (ROOT / "docs" / "splittings-benchmark.md").read_text()
+    assert other_libraries.markdown(found) == page
+
+
+def test_a_library_that_is_missing_is_named_and_the_rest_is_measured(monkeypatch):
+    absent = {name: ("none", "a_module_that_is_not_there") for name in other_libraries.MODULES}
+    monkeypatch.setattr(other_libraries, "MODULES", absent)
+    size = other_libraries.Size(2, 5, 4, (2, 4), (6, 10), 12, 8, 2, 40)
+    measured = context.ready_for_json(other_libraries.measure(size, absent))
+    found = json.loads(json.dumps(measured, allow_nan=False))
+    for said in found["libraries"].values():
+        assert said == {
+            "missing": "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"
+        }
+    assert {way["library"] for way in found["overhead"]["ways"]} == {"fixpoint"}
+    assert all(way["evaluations"] == 6 for way in found["overhead"]["ways"])
+    deep = found["accuracy"][-1]["ways"]
+    assert any(way["iterations"] for way in deep)
+    text = other_libraries.markdown(found)
+    assert text.count("missing: `ModuleNotFoundError") == len(absent)
+    assert "overhead below SciPy's | not measured: missing |" in text
+    assert "nan" not in text.lower()
+
+
+def test_the_table_of_priors_is_rendered_from_what_was_measured():
+    priors = import_module("priors")
+    stored = json.loads((ROOT / "docs" / "results" / "priors.json").read_text())
+    page = (ROOT / "docs" / "priors.md").read_text()
+    assert priors.with_table(page, priors.markdown(stored)) == page
