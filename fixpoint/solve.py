@@ -272,21 +272,25 @@ def solve(
             if left:
                 run.watched = run.watched.select(rows)
             bar.update(iteration)
+        seen: Tensor | None = None
         while kept is not None:
             if iteration % check_every == 0 or iteration == max_iterations:
                 record = kept.record
-                ended = record.status != RUNNING
-                if iteration == max_iterations:
-                    limit = torch.full_like(record.status, Status.MAX_ITERATIONS.code)
-                    record = replace(record, status=torch.where(ended, record.status, limit))
-                    ended = torch.ones_like(ended)
-                if bool(ended.any()):
-                    gone, stay = ended.nonzero().flatten(), (~ended).nonzero().flatten()
-                    left.append((rows[gone], select_rows(record, gone)))
-                    if not len(stay):
-                        break
-                    rows = rows[stay]
-                    kept = run.select(_Kept(kept.state, record), stay)
+                # The very tensor that was looked at before: no rule has fired since.
+                if record.status is not seen or iteration == max_iterations:
+                    ended = record.status != RUNNING
+                    if iteration == max_iterations:
+                        limit = torch.full_like(record.status, Status.MAX_ITERATIONS.code)
+                        record = replace(record, status=torch.where(ended, record.status, limit))
+                        ended = torch.ones_like(ended)
+                    if bool(ended.any()):
+                        gone, stay = ended.nonzero().flatten(), (~ended).nonzero().flatten()
+                        left.append((rows[gone], select_rows(record, gone)))
+                        if not len(stay):
+                            break
+                        rows = rows[stay]
+                        kept = run.select(_Kept(kept.state, record), stay)
+                    seen = kept.record.status
                 save(partial(replace, kept), [])
                 if progress:
                     bar.set_postfix(running=len(rows), refresh=False)
@@ -597,6 +601,9 @@ def _history(log: Sequence[_Entry], batch: int) -> History:
     def table(entries: list[tuple[Tensor, Tensor | None]]) -> Tensor:
         lines = []
         for rows, values in entries:
+            if values is not None and len(rows) == batch:  # nobody has left, and they are in order
+                lines.append(values.to(log[0][1]))
+                continue
             line = log[0][1].new_full((batch,), torch.nan)
             lines.append(line if values is None else line.index_copy(0, rows, values.to(line)))
         return torch.stack(lines)

@@ -81,10 +81,10 @@ class Divergence(StopRule):
             raise ValueError(f"factor must be above 1, got {self.factor}")
 
     def start(self, iterate: Iterate) -> Any:
-        return iterate.residual_norm.maximum(1e-6 * iterate.point_norm)
+        return self.factor * iterate.residual_norm.maximum(1e-6 * iterate.point_norm)
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        return iterate.residual_norm > self.factor * memory, memory
+        return iterate.residual_norm > memory, memory
 
 
 @dataclass(frozen=True, kw_only=True)

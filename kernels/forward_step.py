@@ -93,7 +93,7 @@ def _reference(
 ) -> tuple[Tensor, Tensor]:
     wide = accumulation_dtype(z.dtype)
     rho = step_size if row_step_size is None else widened(row_step_size, wide)
-    following = (widened(z, wide) - rho * widened(residual, wide)).to(z.dtype)
+    following = widened(widened(z, wide) - rho * widened(residual, wide), z.dtype)
     found = sums_reference(sums, z, residual, previous_point, previous_residual, done)
     return frozen(done, following, z), found
 

@@ -112,9 +112,9 @@ def dots_reference(left: list[Tensor], right: list[Tensor]) -> Float[Tensor, "co
         return torch.stack([dot_reference(a, b) for a, b in zip(left, right, strict=True)])
     product = torch.stack(left)
     product = product * (product if right is left else torch.stack(right))
-    count, batch = product.shape[:2]
-    rows = product.reshape(count * batch, math.prod(product.shape[2:]))
-    return row_sum(rows).reshape(count, batch)
+    if product.dim() != 3:
+        product = product.reshape(*product.shape[:2], math.prod(product.shape[2:]))
+    return product.sum(2)
 
 
 def is_short(row: Tensor) -> bool:
