@@ -21,6 +21,7 @@ from torch import Tensor
 from fixpoint import kernels
 from fixpoint.fingerprint import fingerprint
 from fixpoint.operator import Operator
+from fixpoint.structured import Packed
 from fixpoint.tree_file import check_installed, digest_of, read_notes, read_tree, write_tree
 from fixpoint.version import __version__
 
@@ -38,11 +39,12 @@ class Checkpoint:
 
     A file is replaced as a whole: whenever a process dies, the last complete one is there.
 
-    Resuming evaluates T once, at the starting point, which shows whether the operator is the one
-    of the file. Another iterator, start, tolerance, rule or monitor is refused as well, as is a
-    file that is damaged or no checkpoint. `max_iterations` may grow as long as no row has ended
-    there. What the operator itself remembers from call to call is not saved; torch's default
-    generators are.
+    Resuming evaluates T once, at the starting point, and compares the value with the one in the
+    file: where they differ, the operator is another one and is refused; where they differ by no
+    more than rounding, that is a warning. Another iterator, start, tolerance, rule or monitor is
+    refused as well, as is a file that is damaged or no checkpoint. `max_iterations` may grow as
+    long as no row has ended there. What the operator itself remembers from call to call is not
+    saved; torch's default generators are.
 
     Args:
         path: of the file; ".safetensors" is the usual suffix.
@@ -98,8 +100,7 @@ class Journal:
         check_installed()
         self.path, self.every = Path(checkpoint.path), checkpoint.every
         self.operator, self.z0 = operator, z0
-        kind = type(operator)
-        self.notes = {"operator": f"{kind.__module__}.{kind.__qualname__}"}
+        self.notes = _kinds(operator)
         for name in _CONSTANTS:
             self.notes[f"operator.{name}"] = repr(getattr(operator, name))
         self.notes["z0"] = f"{z0.dtype} {tuple(z0.shape)} on {z0.device.type}"
@@ -134,18 +135,15 @@ class Journal:
         _restore(saved.first_generators, self.z0.device)
         # Also where nothing is compared: operators learn from it how large the full batch is.
         value = self.operator.evaluate(self.z0)[0]
-        if saved.first_value is not None and not _same(value, saved.first_value, self.z0):
-            raise ValueError(
-                f"{self.path} was written by a run of another operator: T z0 has changed; delete "
-                "the file to start anew, or give another path"
-            )
+        if saved.first_value is not None:
+            self._compare_value(value, saved.first_value)
         _restore(saved.generators, self.z0.device)
         return saved.progress
 
     def begin(self, point: Tensor, residual: Tensor) -> None:
         """Take note of the first iterate."""
         if torch.equal(point, self.z0):
-            self.first_value = residual
+            self.first_value = residual.clone()  # iterators may reuse its memory
 
     def due(self, iteration: int) -> bool:
         return iteration - self.saved >= self.every
@@ -201,6 +199,22 @@ class Journal:
                 stacklevel=6,  # past `solve` and its two decorators
             )
 
+    def _compare_value(self, value: Tensor, saved: Tensor) -> None:
+        """See that T z0 is what it was."""
+        if _equal(value, saved):
+            return
+        if not _close(value, saved, self.z0):
+            raise ValueError(
+                f"{self.path} was written by a run of another operator: T z0 has changed; delete "
+                "the file to start anew, or give another path"
+            )
+        warnings.warn(
+            f"T z0 is not quite what it was when {self.path} was written, though no further off "
+            "than rounding: the run goes on, perhaps not bit for bit",
+            UserWarning,
+            stacklevel=6,  # past `solve` and its two decorators
+        )
+
 
 _CONSTANTS = ("cocoercivity", "lipschitz", "strong_monotonicity", "averagedness")
 
@@ -219,12 +233,35 @@ def _restore(states: dict[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
-def _same(value: Tensor, saved: Tensor, z0: Tensor) -> bool:
-    """Whether T z0 is what it was; up to rounding, which need not be the same on every machine."""
+def _kinds(operator: Operator) -> dict[str, str]:
+    """The class of an operator; of one on trees that which it packs, and how."""
+    kind = type(operator)
+    words = {"operator": f"{kind.__module__}.{kind.__qualname__}"}
+    if isinstance(operator, Packed):
+        words["operator"] = _kinds(operator.operator)["operator"]
+        leaves = zip(operator.structure.names, operator.structure.shapes, strict=True)
+        words["z0's leaves"] = ", ".join(f"{name} {shape}" for name, shape in leaves)
+    return words
+
+
+def _equal(value: Tensor, saved: Tensor) -> bool:
     if value.shape != saved.shape or value.dtype != saved.dtype:
         return False
-    if not torch.equal(value.isnan(), saved.isnan()):
+    return bool(((value == saved) | (value.isnan() & saved.isnan())).all())
+
+
+def _close(value: Tensor, saved: Tensor, z0: Tensor) -> bool:
+    """Whether rounding, which is not the same on every machine, explains how two T z0 differ.
+
+    It is that of the numbers themselves, and of sums over a row in the accumulation dtype.
+    """
+    if value.shape != saved.shape or value.dtype != saved.dtype:
         return False
-    scale = kernels.row_norm(saved.nan_to_num()) + kernels.row_norm(z0)
-    difference = kernels.row_norm((value - saved).nan_to_num())
-    return bool((difference <= 4 * torch.finfo(z0.dtype).eps ** 0.5 * scale).all())
+    summed = torch.promote_types(z0.dtype, torch.float32)
+    length = z0.shape[1:].numel()
+    rounding = torch.finfo(z0.dtype).eps + length**0.5 * torch.finfo(summed).eps
+    same = (value == saved) | (value.isnan() & saved.isnan())
+    difference = torch.where(same, 0.0, value.double() - saved.double())
+    norms = [kernels.row_norm(each.double().nan_to_num(0, 0, 0)) for each in (saved, z0)]
+    # Infinite or NaN where only one of the two is finite, and then false.
+    return bool((kernels.row_norm(difference) <= 4 * rounding * sum(norms)).all())

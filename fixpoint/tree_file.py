@@ -1,9 +1,13 @@
 """A tree of tensors and plain numbers in one safetensors file, and back, bit for bit.
 
 Tensors stand in the file under their paths in the tree. Its metadata hold the rest as JSON: the
-structure, the numbers, how each tensor lay in memory, and a digest of it all. Reading imports
-nothing and unpickles nothing: dataclasses and named tuples are looked up among the modules that
-are loaded already.
+structure, the numbers, how each tensor lay in memory, and a digest of it all.
+
+Reading unpickles nothing. A file names its classes, which are looked up in the dictionaries of the
+modules loaded already; no module's or class's `__getattr__` runs, so nothing is imported. They must
+be dataclasses or named tuples, of whatever module. Their constructors, `__post_init__` included,
+are called with tensors, numbers and such objects out of the file, and that is all the code a file
+can choose. The digest tells damage, not forgery.
 
 Layout is part of a tensor here: the order of a row's elements in memory is the order in which they
 are summed. So is identity: a tensor that stands at two places of a tree is one tensor again.
@@ -13,11 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
 import os
 import sys
 import tempfile
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,7 +140,9 @@ class _Writer:
                 field.name: self.node(getattr(part, field.name), f"{path}.{field.name}")
                 for field in dataclasses.fields(part)
             }
-            return {"class": self._class(type(part), path), "fields": fields}
+            name = self._class(type(part), path)
+            self._check_constructor(part, path)
+            return {"class": name, "fields": fields}
         if isinstance(part, dict):
             for key in part:
                 if type(key) not in (str, int, bool, float, type(None)):
@@ -188,6 +196,19 @@ class _Writer:
             )
         return name
 
+    def _check_constructor(self, part: Any, path: str) -> None:
+        """A dataclass is read back by calling its class with its fields."""
+        kind = type(part)
+        fields = {field.name: None for field in dataclasses.fields(part)}
+        try:
+            inspect.signature(kind).bind(**fields)
+        except TypeError as error:
+            raise NotSavable(
+                f"{path.lstrip('.') or 'the tree'} is a {kind.__qualname__}, which a checkpoint "
+                f"cannot hold: its constructor must take all its fields and nothing else, without "
+                f"field(init=False) or InitVar ({error})"
+            ) from None
+
 
 class _Reader:
     """Turns JSON into a tree again."""
@@ -216,10 +237,7 @@ class _Reader:
 
     def _class(self, name: str) -> Any:
         kind = _find(name)
-        plain = dataclasses.is_dataclass(kind) or (
-            isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
-        )
-        if not (isinstance(kind, type) and plain):
+        if not _is_data(kind):
             raise NotReadable(f"it holds a {name}, which is no class loaded in this process")
         return kind
 
@@ -293,12 +311,30 @@ def _bytes(values: Tensor) -> memoryview:
 
 
 def _find(name: str) -> Any:
-    """What a loaded module has under a name; None where there is no such thing."""
+    """What a loaded module has under a name; None where there is no such thing.
+
+    Only looks: a `getattr` would let modules and classes answer, many of them by an import.
+    """
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
-    for each in path.split("."):
-        found = getattr(found, each, None)
+    first, *inner = path.split(".")
+    if not issubclass(type(found), types.ModuleType):
+        return None
+    found = object.__getattribute__(found, "__dict__").get(first)
+    for each in inner:
+        if not issubclass(type(found), type):
+            return None
+        found = inspect.getattr_static(found, each, None)
     return found
+
+
+def _is_data(kind: Any) -> bool:
+    """Whether it is a dataclass or a class of named tuples; asks nothing of the object itself."""
+    if not issubclass(type(kind), type):
+        return False
+    if inspect.getattr_static(kind, "__dataclass_fields__", None) is not None:
+        return True
+    return tuple in type.mro(kind) and inspect.getattr_static(kind, "_fields", None) is not None
 
 
 def _safetensors() -> Any:

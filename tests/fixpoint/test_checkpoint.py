@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import io
-import json
 import random
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+import types
+import warnings
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -341,6 +342,104 @@ def test_a_file_of_another_run_is_refused_and_says_what_differs(tmp_path):
     go()
 
 
+def shifted(path, shift=0.0, dtype=torch.float32, size=4096):
+    """A run of T z = 0.5 (z - data), whose data are moved by that part of ||z0||, as T z0 is."""
+    made = torch.Generator().manual_seed(5)
+    z0 = torch.randn(3, size, generator=made, dtype=torch.float64)
+    data = torch.randn(z0.shape, generator=made, dtype=z0.dtype) + 2 * shift * z0
+    operator = as_operator(lambda z, data: 0.5 * (z - data), data.to(dtype))
+    checkpoint = Checkpoint(path=path)
+    return solve(operator, z0.to(dtype), ForwardStep(), max_iterations=3, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shift"),
+    [
+        (torch.bfloat16, 0.3),
+        (torch.float16, 0.1),
+        (torch.float32, 1e-3),
+        (torch.float64, 1e-8),
+    ],
+)
+def test_other_data_of_the_same_shape_are_refused(dtype, shift, tmp_path):
+    shifted(tmp_path / "run", dtype=dtype)
+    with pytest.raises(ValueError, match="T z0 has changed"):
+        shifted(tmp_path / "run", shift, dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shift"),
+    [
+        (torch.bfloat16, 4e-3),
+        (torch.float16, 5e-4),
+        (torch.float32, 1e-6),
+        (torch.float64, 1e-15),
+    ],
+)
+def test_rounding_of_the_first_value_is_a_warning(dtype, shift, tmp_path):
+    whole = shifted(tmp_path / "run", dtype=dtype)
+    with pytest.warns(UserWarning, match=r"T z0 .* perhaps not bit for bit") as caught:
+        again = shifted(tmp_path / "run", shift, dtype)
+    assert_same(again, whole)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shifted(tmp_path / "run", dtype=dtype)
+
+
+@pytest.mark.parametrize("special", [float("nan"), float("inf")])
+def test_infinite_first_values_are_compared_as_well(special, tmp_path):
+    def go(data):
+        operator = as_operator(lambda z, data: z - data, data)
+        checkpoint = Checkpoint(path=tmp_path / "run")
+        return solve(operator, torch.zeros_like(data), ForwardStep(), checkpoint=checkpoint)
+
+    data = torch.tensor([[1.0, 2.0], [3.0, special]])
+    whole = go(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(go(data), whole)
+    for row, column, value in ((1, 1, 4.0), (1, 1, -float("inf")), (1, 0, 5.0), (0, 0, special)):
+        other = data.clone()
+        other[row, column] = value
+        with pytest.raises(ValueError, match="T z0 has changed"):
+            go(other)
+
+
+def test_a_tree_of_another_structure_is_refused(tmp_path):
+    class Leafwise(Operator):
+        def __call__(self, z):
+            if isinstance(z, dict):
+                return {name: 0.5 * leaf for name, leaf in z.items()}
+            return tuple(0.5 * leaf for leaf in z)
+
+        def select(self, rows):
+            return self
+
+    class Other(Leafwise):
+        pass
+
+    def go(z0, operator=Leafwise()):  # noqa: B008
+        checkpoint = Checkpoint(path=tmp_path / "run")
+        return solve(operator, z0, ForwardStep(), max_iterations=3, checkpoint=checkpoint)
+
+    x, y = torch.ones(2, 4), torch.ones(2, 2)
+    whole = go({"x": x, "y": y})
+    others = {
+        r"z0's leaves was \['x'\] \(4,\), \['y'\] \(2,\) and is \[0\] \(4,\)": (x, y),
+        r"and is \['x'\] \(4,\), \['z'\]": {"x": x, "z": y},
+        r"and is \['x'\] \(2,\), \['y'\] \(4,\)": {"x": y, "y": x},
+        r"and is \['x'\] \(2, 2\)": {"x": x.reshape(2, 2, 2), "y": y},
+        "z0's leaves was .* and is absent": torch.ones(2, 6),
+    }
+    for words, z0 in others.items():
+        with pytest.raises(ValueError, match=words):
+            go(z0)
+    with pytest.raises(ValueError, match=r"operator was .*Leafwise and is .*Other"):
+        go({"x": x, "y": y}, Other())
+    assert_same(go({"x": x, "y": y}), whole)
+
+
 def test_more_iterations_may_be_asked_for_as_long_as_no_row_has_ended_there(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path / "run", calls=12)
@@ -642,21 +741,99 @@ def test_trees_of_other_things_are_refused(tree, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@dataclass(frozen=True)
+class Derived:
+    side: float
+    area: float = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "area", self.side**2)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    value: float
+    scale: InitVar[float]
+
+    def __post_init__(self, scale):
+        object.__setattr__(self, "value", self.value * scale)
+
+
+@pytest.mark.parametrize(("part", "name"), [(Derived(2.0), "area"), (Scaled(2.0, 3.0), "scale")])
+def test_dataclasses_whose_constructor_takes_other_things_are_refused(part, name, tmp_path):
+    words = rf"'a'\] is a {type(part).__name__}, which a checkpoint cannot hold: .*'{name}'"
+    with pytest.raises(NotSavable, match=words):
+        write_tree(tmp_path / "tree", {"a": part}, {}, CPU)
+    assert not list(tmp_path.iterdir())
+
+
+class Loads(type):
+    """A metaclass whose classes are asked for what they lack."""
+
+    def __getattr__(cls, name):
+        ASKED.append(name)
+        raise AttributeError(name)
+
+
+class Lazy(types.ModuleType):
+    """A module that loads itself when it is asked for anything."""
+
+    def __getattribute__(self, name):
+        ASKED.append(name)
+        return super().__getattribute__(name)
+
+
+class Proxy:
+    """An object that says it is a class of data."""
+
+    @property
+    def __class__(self):
+        ASKED.append("__class__")
+        return type
+
+    def __getattr__(self, name):
+        ASKED.append(name)
+        return ()
+
+
+ASKED = []
+
+
+def test_looking_up_a_class_asks_no_module_and_no_class(tmp_path, monkeypatch):
+    lazy = Lazy("lazy")
+    lazy.__dict__.update(
+        __getattr__=ASKED.append, Loads=Loads("Loads", (), {}), proxy=Proxy(), Pair=Pair
+    )
+    monkeypatch.setitem(sys.modules, "lazy", lazy)
+    monkeypatch.setitem(sys.modules, "proxy", Proxy())
+    ASKED.clear()
+    path = tmp_path / "tree"
+    names = ("missing", "missing.inner.x", "Loads", "Loads.Inner", "proxy", "proxy.Inner", "")
+    for name in (*(f"lazy:{name}" for name in names), "proxy:Pair", "torch:_inductor.config.x"):
+        before = set(sys.modules)
+        forge(path, {"class": name, "parts": []}, monkeypatch)
+        with pytest.raises(NotReadable, match="no class loaded in this process"):
+            read_tree(path, CPU)
+        assert ASKED == [], name
+        assert set(sys.modules) == before
+    forge(path, {"class": "lazy:Pair", "parts": [{"value": 1}, {"value": 2}]}, monkeypatch)
+    assert read_tree(path, CPU) == Pair(1, 2)
+    assert ASKED == []
+
+
 def test_a_file_makes_no_class_that_is_not_data(tmp_path, monkeypatch):
     path = tmp_path / "tree"
-    write_tree(path, Pair(torch.ones(2), 1.0), {}, CPU)
     for name in ("subprocess:Popen", "builtins:tuple", "not_imported:Pair", "os:system"):
-        content = json.dumps({"tree": {"class": name, "parts": []}, "layouts": {}})
-        monkeypatch.setattr("fixpoint.tree_file._Writer.node", lambda *_, c=content: json.loads(c))
-        monkeypatch.setattr("fixpoint.tree_file.json.dumps", _first(content, json.dumps))
-        write_tree(path, None, {}, CPU)
-        monkeypatch.undo()
+        forge(path, {"class": name, "parts": []}, monkeypatch)
         with pytest.raises(NotReadable, match="no class loaded in this process"):
             read_tree(path, CPU)
 
 
-def _first(content, dumps):
-    return lambda thing: content if isinstance(thing, dict) and "tree" in thing else dumps(thing)
+def forge(path, node, monkeypatch):
+    """A file with a tree that no writer writes."""
+    with monkeypatch.context() as patch:
+        patch.setattr("fixpoint.tree_file._Writer.node", lambda *_: node)
+        write_tree(path, None, {}, CPU)
 
 
 # Fingerprints
