@@ -26,7 +26,7 @@ from fixpoint.gmres import Gmres
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, ForwardStep
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows, where_rows
+from fixpoint.rows import expand_rows, select_rows, where_rows
 from fixpoint.solve import Solution, solve
 from fixpoint.structured import Packed, Structure
 
@@ -53,14 +53,15 @@ def implicit(
     requires a gradient. The starting point of the run gets none: a zero does not depend on it.
 
     In backward, a row whose w does not reach the tolerance is named in a warning, and the best w
-    found is used.
+    found is used. A row whose g is not finite has NaN for w.
 
     Args:
         operator: T, computed by differentiable operations of torch, each row on its own.
         z: zeros of T, or the `Solution` that holds them; a tuple or dict of tensors where T takes
             one, see `fixpoint.structured`. Rows of a solution that have not converged
-            (or come to the noise floor) have no implicit gradient: they are named in a warning, and
-            no gradient passes through them. `solution.z` is taken at its word in every row.
+            (or come to the noise floor) have no implicit gradient: they are named in a warning, T
+            is differentiated on the other rows alone (`operator.select`), and no gradient passes
+            through them. `solution.z` is taken at its word in every row.
         method: for J^T w = g: "gmres"; "neumann", the series sum_k (I - J^T)^k g, which converges
             where I - T contracts; "anderson", that series accelerated; or any iterator.
         rtol: on `||J^T w - g||`, relative to `||g||`; None for 1e-5, or for the rounding of z's
@@ -86,7 +87,7 @@ def implicit(
             f"implicit takes an Operator, got {type(operator).__name__}; "
             "wrap a function with fixpoint.as_operator"
         )
-    excluded = None
+    rows = None
     if isinstance(z, Solution):
         failed = [row for row, status in enumerate(z.status) if not status.success]
         if failed and torch.is_grad_enabled():
@@ -98,12 +99,29 @@ def implicit(
                 ImplicitWarning,
                 stacklevel=2,
             )
-            excluded = torch.tensor(failed, device=z.residual_norm.device)
+            succeeded = [row for row, status in enumerate(z.status) if status.success]
+            rows = torch.tensor(succeeded, dtype=torch.long, device=z.residual_norm.device)
         z = z.z
+    return _of_rows(operator, z, solver, rows)
+
+
+def implicit_rows(
+    operator: Operator,
+    z: Float[Tensor, "batch *shape"] | Any,
+    rows: Int[Tensor, " rows"],
+    *,
+    rtol: float,
+    max_iterations: int,
+) -> Any:
+    """`implicit` by GMRES, where only these rows of z are zeros; the others pass no gradient."""
+    return _of_rows(operator, z, _Solver.of("gmres", rtol, max_iterations, restart=20), rows)
+
+
+def _of_rows(operator: Operator, z: Any, solver: _Solver, rows: Int[Tensor, " rows"] | None) -> Any:
     if isinstance(z, Tensor):
-        return _implicit(operator, z, solver, excluded)
+        return _implicit(operator, z, solver, rows)
     structure = Structure.of(z)
-    packed = _implicit(Packed(operator, structure), structure.pack(z), solver, excluded)
+    packed = _implicit(Packed(operator, structure), structure.pack(z), solver, rows)
     return structure.unpack(packed)
 
 
@@ -111,8 +129,9 @@ def _implicit(
     operator: Operator,
     z: Float[Tensor, "batch *shape"],
     solver: _Solver,
-    excluded: Int[Tensor, " rows"] | None,
+    rows: Int[Tensor, " rows"] | None,
 ) -> Float[Tensor, "batch *shape"]:
+    """z with its gradient; `rows`: the zeros among its rows, None for all."""
     if not (z.is_floating_point() and z.dim() >= 1):
         raise TypeError(
             f"z must be floating point with the batch first, got {z.dtype} {tuple(z.shape)}"
@@ -120,6 +139,24 @@ def _implicit(
     z = z.detach()
     if not torch.is_grad_enabled() or len(z) == 0:
         return z
+    if rows is None or len(rows) == len(z):
+        point, value = _evaluated(operator, z)
+        return _Zero.apply(value, z, point, solver, None)
+    with torch.no_grad():
+        operator(z)  # an operator from a closure can select rows once it knows the batch
+    try:
+        point, value = _evaluated(operator.select(rows), select_rows(z, rows))
+    except (RuntimeError, IndexError, ValueError):
+        if len(rows):
+            raise
+        point, value = _evaluated(operator, z)  # this T takes no empty batch
+    return _Zero.apply(value, z, point, solver, rows)
+
+
+def _evaluated(
+    operator: Operator, z: Float[Tensor, "batch *shape"]
+) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
+    """z as the point where T is differentiated, and T z with its graph."""
     point = _Boundary.apply(z.clone().requires_grad_())
     value = operator(point)
     if value.shape != z.shape or value.dtype != z.dtype:
@@ -132,7 +169,7 @@ def _implicit(
             f"{type(operator).__name__} is not differentiable: T z carries no graph (is it "
             "computed under torch.no_grad, or detached?)"
         )
-    return _Zero.apply(value, z, point, solver, excluded)
+    return point, value
 
 
 @dataclass(frozen=True)
@@ -165,8 +202,14 @@ class _Solver:
                 raise ValueError(f"{name} must be a whole number, at least 1, got {count}")
         return cls(iterator, rtol, max_iterations, restart)
 
-    def __call__(self, product: Product, target: Float[Tensor, "batch *shape"]) -> Tensor:
-        """w of every row, with a warning for rows where it is not accurate."""
+    def __call__(
+        self,
+        product: Product,
+        target: Float[Tensor, "rows *shape"],
+        rows: Int[Tensor, " rows"],
+        batch: int,
+    ) -> Float[Tensor, "rows *shape"]:
+        """w of these rows of a batch, with a warning for rows where it is not accurate."""
         rtol = self.rtol
         if rtol is None:
             rtol = max(1e-5, 8 * torch.finfo(target.dtype).eps)
@@ -174,11 +217,11 @@ class _Solver:
             w, remaining = _gmres(product, target, rtol, self.max_iterations, self.restart)
         else:
             w, remaining = self._iterate(self.iterator, product, target, rtol)
-        failed = (~(remaining <= rtol)).nonzero().flatten().tolist()
-        if failed:
+        failed = ~(remaining <= rtol)
+        if bool(failed.any()):
             worst = float(remaining[failed].max())
             warnings.warn(
-                f"the implicit gradient is not accurate in {_rows(failed, len(target))}: "
+                f"the implicit gradient is not accurate in {_rows(rows[failed].tolist(), batch)}: "
                 f"||J^T w - g|| is up to {worst:.2g} ||g||, above rtol = {rtol:.2g}; allow more "
                 "max_iterations, or see whether J is singular there",
                 ImplicitWarning,
@@ -242,7 +285,10 @@ class _Boundary(torch.autograd.Function):
 
 
 class _Zero(torch.autograd.Function):
-    """z as a function of T z, whose graph leads on to everything T depends on."""
+    """z as a function of T z, whose graph leads on to everything T depends on.
+
+    Of T z there are the rows that are zeros; None for all.
+    """
 
     @staticmethod
     def forward(
@@ -251,9 +297,9 @@ class _Zero(torch.autograd.Function):
         z: Tensor,
         point: Tensor,
         solver: _Solver,
-        excluded: Int[Tensor, " rows"] | None,
+        rows: Int[Tensor, " rows"] | None,
     ) -> Tensor:
-        ctx.value, ctx.point, ctx.solver, ctx.excluded = value, point, solver, excluded
+        ctx.value, ctx.point, ctx.solver, ctx.rows = value, point, solver, rows
         return z.clone()
 
     @staticmethod
@@ -268,10 +314,18 @@ class _Zero(torch.autograd.Function):
             return torch.zeros_like(w) if found is None else found
 
         with torch.no_grad():
-            target = gradients[0].detach()
-            if ctx.excluded is not None:
-                target = target.index_fill(0, ctx.excluded, 0)
-            w = -ctx.solver(product, target)
+            target, rows = gradients[0].detach(), ctx.rows
+            batch = len(target)
+            if rows is None:
+                rows = torch.arange(batch, device=target.device)
+            else:
+                target = select_rows(target, rows)
+            if len(rows) == 0:  # where all rows were evaluated, 0 times their NaN would be NaN
+                return (None if len(value) else torch.zeros_like(value)), None, None, None, None
+            finite = target.isfinite().reshape(len(rows), -1).all(1)
+            known = where_rows(finite, target, torch.zeros_like(target))
+            w = -ctx.solver(product, known, rows, batch)
+            w = where_rows(finite, w, torch.full_like(w, torch.nan))
         if torch.is_grad_enabled():  # create_graph=True
             w = _FirstDerivative.apply(w, value)
         return w, None, None, None, None

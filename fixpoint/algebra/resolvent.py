@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fixpoint import kernels
 from fixpoint.algebra.affine import affine_form, combined, inverse_of
 from fixpoint.algebra.composed import Product
 from fixpoint.algebra.inverse import Inverse
@@ -24,9 +26,14 @@ from fixpoint.algebra.linear import (
 )
 from fixpoint.algebra.subdifferential import Prox, Subdifferential
 from fixpoint.calculus import Region
+from fixpoint.iterate import Iterate
 from fixpoint.operator import Operator
 from fixpoint.operator_algebra import _check_above_0
 from fixpoint.rows import expand_rows
+from fixpoint.status import Status
+from fixpoint.stop import StopRule
+
+ROUNDINGS = 4  # errors of rounding that the residual of an inner solve may have
 
 
 class Resolvent(Computed):
@@ -53,7 +60,8 @@ class InnerSolve(Derived):
     """z -> the u with u + step T u = z, to a tolerance; rows are solved one by one.
 
     `Anderson`, mixed with the forward step that is known to converge, which its safeguard falls
-    back to. Rows that fail, and rows of z that are not finite, come back as NaN.
+    back to. Rows that fail, and rows of z that are not finite, come back as NaN. Where autograd
+    records, u has the implicit gradient in z and in what T is computed from.
     """
 
     def __init__(self, inner: Operator, step: float, tolerance: float, max_iterations: int) -> None:
@@ -72,6 +80,7 @@ class InnerSolve(Derived):
                 f"step {step}"
             )
         self.mixing: float = mixing
+        self.lipschitz_forward: float = self.forward.lipschitz or 1.0
 
     def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         return self.evaluate(z)[0]
@@ -91,13 +100,15 @@ class InnerSolve(Derived):
             rtol=self.tolerance,
             atol=self.tolerance,
             max_iterations=self.max_iterations,
+            stop=(_Rounding(_row_norm(start), self.lipschitz_forward),),
         )
         reached = torch.tensor([status.success for status in solution.status], device=finite.device)
         known = finite & reached
+        u = solution.z
+        if torch.is_grad_enabled():
+            u = self._differentiable(u, start, known)
         return (
-            tree_map(
-                lambda leaf: torch.where(expand_rows(known, leaf), leaf, torch.nan), solution.z
-            ),
+            tree_map(lambda leaf: torch.where(expand_rows(known, leaf), leaf, torch.nan), u),
             {
                 "inner_residual": solution.residual_norm,
                 "inner_evaluations": solution.evaluations.to(solution.residual_norm),
@@ -106,6 +117,68 @@ class InnerSolve(Derived):
 
     def select(self, rows: Tensor) -> Operator:
         return InnerSolve(self.inner.select(rows), self.step, self.tolerance, self.max_iterations)
+
+    def _differentiable(self, u: Any, z: Any, known: Bool[Tensor, " batch"]) -> Any:
+        """u with its gradient in z and in what T is computed from, if any of them asks for it."""
+        from fixpoint.implicit import implicit_rows
+
+        if not (_records(z) or _records(self.inner(u))):
+            return u
+        forward = combination(_Differentiated(self.inner), 1.0, self.step)
+        eps = max(torch.finfo(leaf.dtype).eps for leaf in tree_leaves(u))
+        return implicit_rows(
+            Shifted(forward, negative(z)),
+            u,
+            known.nonzero().flatten(),
+            rtol=min(max(self.tolerance, ROUNDINGS * eps * (1 + self.lipschitz_forward)), 0.5),
+            max_iterations=self.max_iterations,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rounding(StopRule):
+    """Converged: the residual of u + step T u - z is a few rounding errors, and falls no lower.
+
+    Args:
+        size: `||z||`.
+        lipschitz: L of I + step T; u is known up to its own rounding, which grows L times.
+    """
+
+    size: Float[Tensor, " batch"]
+    lipschitz: float
+    status: ClassVar = Status.CONVERGED
+    accepts: ClassVar = True
+
+    def start(self, iterate: Iterate) -> Any:
+        size = self.size.to(iterate.residual_norm)
+        return {"size": size, "last": torch.full_like(size, torch.inf)}
+
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        eps = torch.finfo(iterate.state.point.dtype).eps
+        residual = iterate.residual_norm
+        rounding = ROUNDINGS * eps * (memory["size"] + self.lipschitz * iterate.point_norm)
+        ended = (residual <= rounding) & (residual > memory["last"] / 2)
+        return ended, {**memory, "last": residual}
+
+
+class _Differentiated(Derived):
+    """T, refused where it hides its derivative: u + step T u would pass for one with J = I."""
+
+    def __init__(self, inner: Operator) -> None:
+        self.inner = inner
+
+    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        value = self.inner(z)
+        if _records(z) and not _records(value):
+            raise ValueError(
+                f"the resolvent of {type(self.inner).__name__} is not differentiable: T u carries "
+                "no graph (is it computed under torch.no_grad, or detached?); evaluate the "
+                "resolvent under torch.no_grad where no gradient is wanted"
+            )
+        return value
+
+    def select(self, rows: Tensor) -> Operator:
+        return _Differentiated(self.inner.select(rows))
 
 
 def resolvent(
@@ -166,6 +239,18 @@ def _parts(operator: Operator) -> tuple[float, float, Operator]:
     if isinstance(operator, Combination):
         return operator.identity, operator.factor, operator.inner
     return 0.0, 1.0, operator
+
+
+def _records(tree: Any) -> bool:
+    """True where autograd records what is done with one of the leaves."""
+    return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tree_leaves(tree))
+
+
+@torch.no_grad()
+def _row_norm(z: Any) -> Float[Tensor, " batch"]:
+    """The norm of all numbers of a row."""
+    norms = [kernels.row_norm(leaf) for leaf in tree_leaves(z)]
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
 def _finite_rows(z: Any) -> Bool[Tensor, " batch"]:

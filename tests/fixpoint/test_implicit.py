@@ -286,6 +286,105 @@ def test_trees_are_differentiated_like_tensors(dropped):
         assert torch.autograd.gradcheck(zero, (data, other), eps=1e-5, atol=1e-7, rtol=1e-6)
 
 
+@pytest.mark.parametrize("drop", ["one", "all", "all, and no empty batch"])
+def test_a_failed_row_does_not_reach_what_all_rows_share(drop):
+    """The derivative of T is NaN in row 1: 0 times it would be NaN in the gradient of theta."""
+    theta = torch.ones((), dtype=torch.float64, requires_grad=True)
+    c = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)[0 if drop == "one" else 1 :]
+
+    def of(z, c):
+        if drop == "all, and no empty batch":
+            z = z.reshape(len(z), -1)
+        return z - 0.5 * (theta * c).sqrt()
+
+    operator = as_operator(of, c)
+    solution = solve(operator, torch.zeros_like(c), ForwardStep())
+    assert solution.status[-1] is Status.NONFINITE
+    with pytest.warns(ImplicitWarning, match="did not converge"):
+        z = implicit(as_operator(of, c), solution)
+    z.sum().backward()
+    assert torch.equal(z, solution.z)
+    if drop == "one":
+        torch.testing.assert_close(float(theta.grad), 0.25)
+    else:
+        assert theta.grad is None or float(theta.grad) == 0
+
+
+def test_a_failed_row_of_a_closure_over_the_batch_is_left_out_as_well():
+    slope = torch.tensor([[1.0], [1e-3]], dtype=torch.float64)
+    data = numbers(2, SIZE).requires_grad_()
+    start = torch.zeros(2, SIZE, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="cannot be evaluated on 1 of its rows"):
+        solution = solve(
+            as_operator(lambda z: slope * z - data), start, ForwardStep(), max_iterations=30
+        )
+    with (
+        pytest.warns(ImplicitWarning, match="row 1 of 2 did not converge"),
+        pytest.warns(UserWarning, match="cannot be evaluated on 1 of its rows"),
+    ):
+        z = implicit(as_operator(lambda z: slope * z - data), solution)
+    (gradient,) = torch.autograd.grad(z.sum(), data)
+    torch.testing.assert_close(gradient, torch.tensor([[1.0], [0.0]]).double().expand(2, SIZE))
+
+
+def test_rows_are_named_by_their_place_in_the_whole_batch():
+    slope = torch.tensor([[1e-3], [1.0], [0.0]], dtype=torch.float64)
+    data = torch.ones(3, SIZE, dtype=torch.float64) * torch.tensor([[1.0], [1.0], [0.0]])
+    data.requires_grad_()
+    operator = as_operator(lambda z, slope, data: slope * z - data, slope, data)
+    solution = solve(operator, torch.zeros_like(data), ForwardStep(), max_iterations=10)
+    with pytest.warns(ImplicitWarning, match="row 0 of 3 did not converge"):
+        z = implicit(operator, solution)
+    with pytest.warns(ImplicitWarning, match="not accurate in row 2 of 3"):
+        z.sum().backward()
+
+
+@pytest.mark.parametrize("method", ["gmres", "neumann", "anderson"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_gradient_that_is_not_finite_stays_so_in_its_row_alone(method, bad):
+    data = numbers(ROWS, SIZE).requires_grad_()
+    operator = tanh(contraction(), numbers(SIZE, seed=1), data)
+    z = implicit(operator, zero_of(operator, torch.zeros(ROWS, SIZE).double()), method=method)
+    incoming = numbers(ROWS, SIZE, seed=2)
+    (expected,) = torch.autograd.grad(z, data, incoming, retain_graph=True)
+    incoming[1, 0] = bad
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (gradient,) = torch.autograd.grad(z, data, incoming)
+    assert bool(gradient[1].isnan().all())
+    assert torch.equal(gradient[[0, 2]], expected[[0, 2]])
+
+
+def softened(parameter, data):
+    """T z = a z + sin(z) / 2 - data, of which the resolvent has no closed form."""
+    return as_operator(
+        lambda z, data: parameter * z + 0.5 * z.sin() - data,
+        data,
+        lipschitz=2.5,
+        strong_monotonicity=0.2,
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda T: T.yosida(0.9, tolerance=1e-13),
+        lambda T: T.resolvent(0.9, tolerance=1e-13),
+        lambda T: (2 * T).reflected_resolvent(0.5, tolerance=1e-13) + T,
+    ],
+)
+def test_gradients_through_an_iterative_resolvent_are_finite_differences(make):
+    def z(parameter, data, shift):
+        operator = make(softened(parameter, data)) + shift
+        start = torch.zeros(2, 2, dtype=torch.float64)
+        return implicit(operator, zero_of(operator, start), **TIGHT)
+
+    parameter = torch.tensor(1.3, dtype=torch.float64)
+    arguments = [parameter, numbers(2, 2, seed=1), numbers(2, 2, seed=2)]
+    arguments = [argument.requires_grad_() for argument in arguments]
+    assert torch.autograd.gradcheck(z, arguments, eps=1e-5, atol=1e-7, rtol=1e-6)
+
+
 # What is refused
 
 
