@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels import row_norm
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import (
     Parameter,
@@ -22,7 +21,14 @@ from fixpoint.proximal.parameter import (
     map_parameter,
     numbers,
 )
-from fixpoint.proximal.row_algebra import indicator, largest, size, total
+from fixpoint.proximal.row_algebra import (
+    indicator,
+    largest,
+    power_of_two,
+    scaled_norm,
+    size,
+    total,
+)
 from fixpoint.proximal.sets import Box, over_threshold, simplex_threshold
 from fixpoint.rows import expand_rows
 
@@ -84,13 +90,15 @@ class L2(Function):
     def _value(
         self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        return numbers("weight", self.weight, z) * row_norm(z)
+        scale, norm = scaled_norm(z)
+        return numbers("weight", self.weight, z) * (scale * norm)
 
     def _prox(
         self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape"]:
         threshold = step * numbers("weight", self.weight, z)
-        return expand_rows(shrinkage(row_norm(z), threshold), z) * z
+        scale, norm = scaled_norm(z)
+        return expand_rows(shrinkage(norm, threshold / scale), z) * z
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +177,8 @@ class NormBall(Function):
         if self.p == 1:
             norm, room = total(offset.abs()), float(size(z))
         elif self.p == 2:
-            norm, room = row_norm(offset), math.sqrt(size(z))
+            scale, norm = scaled_norm(offset)
+            norm, room = scale * norm, math.sqrt(size(z))
         else:
             norm, room = largest(offset.abs()), 1.0
         return indicator(norm - numbers("radius", self.radius, z), room * tolerance)
@@ -184,9 +193,9 @@ class NormBall(Function):
             inside = expand_rows(total(offset.abs()) <= radius, z)
             moved = offset.sign() * over_threshold(offset.abs(), threshold)
         elif self.p == 2:
-            norm = row_norm(offset)
-            inside = expand_rows(norm <= radius, z)
-            moved = expand_rows(radius / norm, z) * offset
+            scale, norm = scaled_norm(offset)
+            inside = expand_rows(scale * norm <= radius, z)
+            moved = expand_rows(radius / norm, z) * (offset / expand_rows(scale, z))
         else:
             bound = expand_rows(radius, z)
             moved = offset.clamp(-bound, bound)
@@ -224,23 +233,22 @@ class GroupL1(Function):
     def _value(
         self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        norms = self._norms(z)
+        scales, norms = self._norms(z)
+        norms = scales * norms
         return total(elements("weight", self.weight, norms) * norms)
 
     def _prox(
         self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape"]:
-        norms = self._norms(z)
+        scales, norms = self._norms(z)
         threshold = expand_rows(step, norms) * elements("weight", self.weight, norms)
-        factors = self._spread(shrinkage(norms, threshold), z)
-        along = [1] * z.dim()
-        along[0], along[self._dim(z)] = factors.shape
-        return factors.reshape(along) * z
+        return self._spread(shrinkage(norms, threshold / scales), z) * z
 
     def _conjugate_value(
         self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        norms = self._norms(y)
+        scales, norms = self._norms(y)
+        norms = scales * norms
         excess = norms - elements("weight", self.weight, norms)
         return indicator(largest(excess), tolerance * math.sqrt(size(y)))
 
@@ -260,24 +268,50 @@ class GroupL1(Function):
             )
         return self.groups
 
-    def _norms(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch groups"]:
+    def _norms(
+        self, z: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch groups"], Float[Tensor, "batch groups"]]:
+        """A scale of every group and the norm of the group divided by it, as `scaled_norm`."""
+        scales = power_of_two(self._reduced(z.abs(), largest, _largest_last))
+        scaled = z / self._spread(scales, z)
+        return scales, self._reduced(scaled * scaled, total, _total_last).sqrt()
+
+    def _reduced(
+        self,
+        z: Float[Tensor, "batch *shape"],
+        slice_of: Callable[[Tensor], Tensor],
+        group_of: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "batch groups"]:
+        """One number per group: of every slice along the dimension, then of those of a group."""
         sizes = self._sizes(z)
-        slices = z.movedim(self._dim(z), 1).flatten(0, 1)
-        squares = total(slices * slices).unflatten(0, (z.shape[0], sum(sizes)))
+        slices = slice_of(z.movedim(self._dim(z), 1).flatten(0, 1))
+        slices = slices.unflatten(0, (z.shape[0], sum(sizes)))
         if len(set(sizes)) == 1:
-            return squares.unflatten(1, (len(sizes), sizes[0])).sum(2).sqrt()
-        parts = squares.split(list(sizes), 1)  # an index tensor would have to cross to the device
-        return torch.stack([part.sum(1) for part in parts], 1).sqrt()
+            return group_of(slices.unflatten(1, (len(sizes), sizes[0])))
+        parts = slices.split(list(sizes), 1)  # an index tensor would have to cross to the device
+        return torch.stack([group_of(part) for part in parts], 1)
 
     def _spread(
         self, values: Float[Tensor, "batch groups"], z: Float[Tensor, "batch *shape"]
-    ) -> Float[Tensor, "batch length"]:
-        """The value of its group, for every index along the dimension."""
+    ) -> Float[Tensor, "batch ..."]:
+        """The value of its group, for every index along the dimension; broadcasts against z."""
         sizes = self._sizes(z)
         if len(set(sizes)) == 1:
-            return values.unsqueeze(2).expand(-1, -1, sizes[0]).flatten(1)
-        parts = zip(values.split(1, 1), sizes, strict=True)
-        return torch.cat([value.expand(-1, size) for value, size in parts], 1)
+            spread = values.unsqueeze(2).expand(-1, -1, sizes[0]).flatten(1)
+        else:
+            parts = zip(values.split(1, 1), sizes, strict=True)
+            spread = torch.cat([value.expand(-1, size) for value, size in parts], 1)
+        along = [1] * z.dim()
+        along[0], along[self._dim(z)] = spread.shape
+        return spread.reshape(along)
+
+
+def _largest_last(values: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
+    return values.amax(-1)
+
+
+def _total_last(values: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
+    return values.sum(-1)
 
 
 def soft_threshold(

@@ -178,6 +178,10 @@ class Quadratic(Function):
     step, at two products with a matrix.
     Proof: (z - u)/s = P u + q, the gradient.
 
+    Rounding may make an eigenvalue negative; up to 8 eps of the dtype of the matrix times the
+    largest sum of absolute values in a row of P, it is taken for 0. The conjugate, and
+    `strong_convexity`, also take for 0 what is below size * eps of float64 times the largest.
+
     Args:
         matrix: P, symmetric positive semidefinite, (size, size), or `PerRow` of
             (batch, size, size).
@@ -189,7 +193,7 @@ class Quadratic(Function):
 
     matrix: Tensor | PerRow
     slope: Tensor | PerRow | None = None
-    values: Tensor | PerRow = field(init=False, repr=False)  # eigenvalues of P
+    values: Tensor | PerRow = field(init=False, repr=False)  # eigenvalues of P, at least 0
     vectors: Tensor | PerRow = field(init=False, repr=False)  # in columns
 
     def __post_init__(self) -> None:
@@ -203,21 +207,25 @@ class Quadratic(Function):
                 f"need matrix (size, size), batch first as PerRow, got {tuple(given.shape)}"
             )
         matrix = given.to(torch.float64)
-        eps = torch.finfo(given.dtype).eps if given.is_floating_point() else 0.0
-        room = 8 * given.shape[-1] * eps * float(matrix.abs().max())
-        skew = float((matrix - matrix.mT).abs().max())
-        if skew > room:
-            raise ValueError(f"need matrix = matrix', but their entries differ by up to {skew:.2g}")
+        eps = torch.finfo(given.dtype if given.is_floating_point() else torch.float64).eps
+        room = 8 * eps * matrix.abs().sum(-1).amax(-1)  # of every matrix its own
+        skew = (matrix - matrix.mT).abs().amax((-2, -1))
+        if bool((skew > room).any()):
+            worst = float(skew[skew > room].max())
+            raise ValueError(
+                f"need matrix = matrix', but their entries differ by up to {worst:.2g}"
+            )
         values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-        least, most = float(values.min()), float(values.max())
-        if least < -room:
-            raise ValueError(f"need the eigenvalues of matrix >= 0, the least is {least:.2g}")
-        values = torch.where(values > room, values, 0)  # the rest is rounding about 0
+        least = values.amin(-1)
+        if bool((least < -room).any()):
+            worst = float(least[least < -room].min())
+            raise ValueError(f"need the eigenvalues of matrix >= 0, the least is {worst:.2g}")
+        values = values.clamp(min=0)
         self._set(
             values=PerRow(values) if owned else values,
             vectors=PerRow(vectors) if owned else vectors,
-            strong_convexity=float(values.min()),
-            smoothness=max(most, 0.0),
+            strong_convexity=float(_told_from_zero(values).min()),
+            smoothness=float(values.max()),
         )
 
     def _value(
@@ -257,9 +265,9 @@ class Quadratic(Function):
         return product(self._eigen(y)[1], along / values).reshape(y.shape)
 
     def _attained(self, y: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:
-        """The eigenvalues, and y - q in the eigenvectors."""
+        """The eigenvalues, rounding about 0 set to 0, and y - q in the eigenvectors."""
         values, vectors = self._eigen(y)
-        return values, product(vectors.mT, flat(y) - self._slope(flat(y)))
+        return _told_from_zero(values), product(vectors.mT, flat(y) - self._slope(flat(y)))
 
     def _matrix(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, "... size size"]:
         return _of_rows(self.matrix, x)
@@ -272,6 +280,12 @@ class Quadratic(Function):
         if self.slope is None:
             return torch.zeros_like(x)
         return elements("slope", self.slope, x) + torch.zeros_like(x)
+
+
+def _told_from_zero(values: Float[Tensor, "... size"]) -> Float[Tensor, "... size"]:
+    """Eigenvalues, with 0 for those that an eigensolver in float64 cannot tell from it."""
+    cutoff = values.shape[-1] * torch.finfo(torch.float64).eps
+    return torch.where(values > cutoff * values.amax(-1, keepdim=True), values, 0)
 
 
 def _of_rows(

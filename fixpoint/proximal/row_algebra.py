@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.row_sums import row_sum
+from fixpoint.kernels.row_sums import row_norm, row_sum
+from fixpoint.rows import expand_rows
 
 
 def flat(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch size"]:
@@ -27,8 +28,28 @@ def total(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
 
 
 def largest(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """The largest entry of every row."""
-    return flat(z).amax(1)
+    """The largest entry of every row; 0 for rows of no numbers."""
+    entries = flat(z)
+    return entries.amax(1) if entries.shape[1] > 0 else entries.sum(1)
+
+
+def power_of_two(size: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The power of two within a factor of two of a size; 1 for 0, infinity and NaN.
+
+    Dividing by it rounds nothing, and brings numbers of this size to where their squares neither
+    overflow nor underflow. A constant to autograd.
+    """
+    size = size.detach()
+    power = size / (2 * size.frexp().mantissa)
+    return torch.where(power > 0, power, 1)
+
+
+def scaled_norm(
+    z: Float[Tensor, "batch *shape"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """A scale of every row and the norm of the row divided by it; their product is the norm."""
+    scale = power_of_two(largest(z.abs()))
+    return scale, row_norm(z / expand_rows(scale, z))
 
 
 def product(

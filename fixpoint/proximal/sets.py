@@ -154,6 +154,8 @@ def simplex_threshold(
     the parts would lose digits again.
     """
     top = largest(z)
+    if size(z) == 0:
+        return top, top
     ordered = (flat(z) - top.unsqueeze(1)).sort(1, descending=True).values
     count = torch.arange(1, ordered.shape[1] + 1, device=z.device)
     excess = ordered.cumsum(1) - radius.unsqueeze(1)
@@ -174,7 +176,8 @@ def over_threshold(
 class HalfSpace(Function):
     """The indicator of {<normal, z> <= offset}.
 
-    prox: z - max(<a, z> - b, 0) / ||a||^2 a, with a the normal and b the offset.
+    prox: z - max(<a, z> - b, 0) / ||a||^2 a, with a the normal and b the offset, both divided by
+    ||a|| in float64, once.
     Proof: z - u = t a with t >= 0, and t > 0 only where <a, u> = b >= <a, w>.
 
     Args:
@@ -184,15 +187,30 @@ class HalfSpace(Function):
 
     normal: Tensor | PerRow
     offset: Parameter = 0.0
+    direction: Tensor | PerRow = field(init=False, repr=False)  # a / ||a||
+    level: Tensor | PerRow = field(init=False, repr=False)  # b / ||a||
 
     def __post_init__(self) -> None:
         check_finite("normal", self.normal)
         check_finite("offset", self.offset)
         check_one_number("offset", self.offset)
-        values = values_of("normal", self.normal)
-        squares = flat(values) if isinstance(self.normal, PerRow) else values.reshape(1, -1)
-        if bool((squares == 0).all(1).any()):
+        values = values_of("normal", self.normal).to(torch.float64)
+        owned = isinstance(self.normal, PerRow)
+        rows = flat(values) if owned else values.reshape(1, -1)
+        largest_entry = rows.abs().amax(1, keepdim=True)  # two divisions: squares may underflow
+        if bool((largest_entry == 0).any()):
             raise ValueError("need ||normal|| > 0, got 0")
+        rows = rows / largest_entry
+        norms = rows.norm(dim=1, keepdim=True)
+        direction = (rows / norms).reshape(values.shape)
+        size_of = PerRow(norms.squeeze(1)) if owned else norms.reshape(())
+        top_of = PerRow(largest_entry.squeeze(1)) if owned else largest_entry.reshape(())
+        offset, norm, top = aligned("offset, normal", self.offset, size_of, top_of)
+        level = offset.to(norm) / top / norm
+        self._set(
+            direction=PerRow(direction) if owned else direction,
+            level=PerRow(level) if owned or isinstance(self.offset, PerRow) else level,
+        )
 
     def _value(
         self, z: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
@@ -210,14 +228,14 @@ class HalfSpace(Function):
         self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
         # y = t a with t >= 0 has the value t b.
-        normal = elements("normal", self.normal, y) + torch.zeros_like(y)
+        normal = elements("normal", self.direction, y) + torch.zeros_like(y)
         multiple = (row_dot(y, normal) / row_dot(normal, normal)).clamp(min=0)
         off = largest((y - expand_rows(multiple, y) * normal).abs())
-        return indicator(off, tolerance) + multiple * numbers("offset", self.offset, y)
+        return indicator(off, tolerance) + multiple * numbers("offset", self.level, y)
 
     def _excess(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Float[Tensor, " batch"]]:
-        normal = elements("normal", self.normal, z) + torch.zeros_like(z)
-        return normal, row_dot(normal, z) - numbers("offset", self.offset, z)
+        normal = elements("normal", self.direction, z) + torch.zeros_like(z)
+        return normal, row_dot(normal, z) - numbers("offset", self.level, z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +245,11 @@ class AffineSet(Function):
     prox: z - V (V' z - c). The columns of V are an orthonormal basis of the range of A', and
     V' z = c is A z = b: a singular value decomposition in float64, done once. Exact.
     Proof: V' u = c, and z - u is in the range of V, the normal cone everywhere.
+
+    Equations count as dependent where a singular value is at most max(equations, size) eps of the
+    largest, for the eps of the dtype that `matrix` was given in: what its rounding alone can make.
+    Rounding may also take dependent equations apart, by as much: what b misses by then is
+    forgiven, and A z = b holds in the least squares sense.
 
     Args:
         matrix: A, finite, (equations, size), or `PerRow` of (batch, equations, size); equations
@@ -245,8 +268,8 @@ class AffineSet(Function):
     def __post_init__(self) -> None:
         check_finite("matrix", self.matrix)
         check_finite("target", self.target)
-        matrix = values_of("matrix", self.matrix).to(torch.float64)
-        target = values_of("target", self.target).to(torch.float64)
+        given, sought = values_of("matrix", self.matrix), values_of("target", self.target)
+        matrix, target = given.to(torch.float64), sought.to(torch.float64)
         ranks = 2 + isinstance(self.matrix, PerRow), 1 + isinstance(self.target, PerRow)
         if (matrix.dim(), target.dim()) != ranks or matrix.shape[-2] != target.shape[-1]:
             raise ValueError(
@@ -254,14 +277,18 @@ class AffineSet(Function):
                 f"got {tuple(matrix.shape)} and {tuple(target.shape)}"
             )
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-        cutoff = max(matrix.shape[-2:]) * torch.finfo(torch.float64).eps
-        kept = values > cutoff * values.amax(-1, keepdim=True)
+        cutoff = _relative_rounding(max(matrix.shape[-2:]), given)
+        most = values.amax(-1, keepdim=True)
+        kept = values > cutoff * most
         basis = torch.where(kept.unsqueeze(-1), right, 0)
         inverse = torch.where(kept, 1 / values, 0)
         level = inverse * (left.mT @ target.unsqueeze(-1)).squeeze(-1)
         solution = (basis.mT @ level.unsqueeze(-1)).squeeze(-1)
         missed = ((matrix @ solution.unsqueeze(-1)).squeeze(-1) - target).norm(dim=-1)
-        if bool((missed > 1e-6 * target.norm(dim=-1)).any()):
+        slack = max(cutoff, _relative_rounding(max(matrix.shape[-2:]), sought))
+        reach = most.squeeze(-1) * solution.norm(dim=-1) + target.norm(dim=-1)
+        forgiven = torch.maximum(1e-6 * target.norm(dim=-1), slack * reach)
+        if bool((missed > forgiven).any()):
             raise ValueError(
                 f"need target in the range of matrix, but A z = b misses b by {missed.max():.2g}"
             )
@@ -306,3 +333,9 @@ class AffineSet(Function):
         basis = matrix.to(z)
         along = product(basis, flat(z))
         return basis, along - elements("target", self.level, along)
+
+
+def _relative_rounding(size: int, given: Tensor) -> float:
+    """size * eps of the dtype of `given`, as far as it stays well below 1."""
+    eps = torch.finfo(given.dtype if given.is_floating_point() else torch.float64).eps
+    return min(size * eps, math.sqrt(eps))

@@ -794,6 +794,190 @@ def test_a_proximal_gradient_step_solves_a_lasso():
     assert active[0].any()
 
 
+# Derivatives
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_the_derivative_of_the_total_variation_prox_is_that_of_its_pieces(n):
+    z = normal(ROWS, 2, n, seed=5).requires_grad_()
+    step = torch.tensor([0.2, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([0.9, 0.3, 0.7], dtype=torch.float64, requires_grad=True)
+
+    def prox(z, step, weight):
+        return TotalVariation1D(PerRow(weight)).prox(z, step)
+
+    def conjugate_prox(z, step, weight):
+        return TotalVariation1D(PerRow(weight)).conjugate.prox(z, step)
+
+    if n == 9:
+        pieces = 1 + (prox(z, step, weight).diff(dim=-1) != 0).sum(-1)
+        assert pieces.min() == 1
+        assert ((pieces > 3) & (pieces < n)).any()  # some joined, some not
+    assert torch.autograd.gradcheck(prox, (z, step, weight))
+    assert torch.autograd.gradcheck(conjugate_prox, (z, step, weight))
+
+
+def test_the_derivative_of_a_long_signal_is_as_good_in_float32():
+    y, direction = normal(2, 1000, seed=6).cumsum(1), normal(2, 1000, seed=7)
+    slopes = []
+    for dtype in (torch.float64, torch.float32):
+        z = y.to(dtype).requires_grad_()
+        u = TotalVariation1D(5.0).prox(z, 1.0)
+        slopes.append(torch.autograd.grad((u * direction.to(dtype)).sum(), z)[0].double())
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("g", [L2(0.7), NormBall(2, 0.5, 0.1), GroupL1((2, 1, 3), 0.4)])
+def test_scaling_a_norm_leaves_its_derivative(g):
+    z = normal(2, 6, seed=8).requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: g.prox(z, 0.8), (z,))
+    assert torch.autograd.gradcheck(L2()._value, (z, torch.zeros(2, dtype=torch.float64)))
+
+
+# Numbers far from 1
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e-25, 1e20, 3e38])
+def test_norms_of_tiny_and_huge_rows_neither_underflow_nor_overflow(size):
+    z = torch.tensor([[3.0, -2.0, 0.5], [1.0, 1.0, 1.0]]) * (size / 3)
+    room = {"rtol": 1e-6, "atol": 3e-45}  # twice the smallest number
+    exact = z.double()
+    for make in (
+        lambda w: L2(w),
+        lambda w: GroupL1((1, 2), w),
+        lambda w: GroupL1((3,), w),
+        lambda w: NormBall(2, w),
+    ):
+        g = make(0.1 * size)
+        torch.testing.assert_close(g.prox(z, 1.0).double(), g.prox(exact, 1.0), **room)
+        g = make(0.1 * size).conjugate
+        torch.testing.assert_close(g.prox(z, 1.0).double(), g.prox(exact, 1.0), **room)
+    if size < 1e38:  # else the norm itself is no number of float32
+        for g in (L2(1.0), GroupL1((1, 2)), GroupL1((3,))):
+            torch.testing.assert_close(g(z).double(), g(exact), **room)
+
+
+def test_the_ball_takes_a_huge_row_to_its_boundary():
+    third = torch.full((1, 3), 3**-0.5)
+    torch.testing.assert_close(NormBall(2).prox(torch.full((1, 3), 1e20), 1.0), third)
+    found = L2(1e-30).prox(torch.full((1, 3), 1e-25), 1.0)
+    torch.testing.assert_close(found, torch.full((1, 3), 1e-25), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-25, 1e25])
+@pytest.mark.parametrize("owned", [False, True])
+def test_a_half_space_does_not_depend_on_the_size_of_its_normal(size, owned):
+    normals = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]]) * size
+    offsets = torch.tensor([0.5, -1.0]) * size
+    z = torch.tensor([[3.0, -1.0, 2.0], [1.0, 2.0, -5.0]])
+    if owned:
+        g = HalfSpace(PerRow(normals), PerRow(offsets))
+        a, b = normals.double(), offsets.double()
+    else:
+        g = HalfSpace(normals[0], offsets[0])
+        a, b = normals[:1].double(), offsets[:1].double()
+    excess = ((a * z).sum(1) - b).clamp(min=0) / (a * a).sum(1)
+    expected = z - excess[:, None] * a
+    found = g.prox(z, 1.0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+    assert (g(found) == 0).all()
+    assert g(z)[0] == math.inf
+
+
+def test_a_half_space_takes_one_offset_for_each_normal():
+    with pytest.raises(ValueError, match="offset, normal do not fit each other"):
+        HalfSpace(PerRow(torch.ones(3, 2)), PerRow(torch.ones(2)))
+
+
+@pytest.mark.parametrize(
+    "g",
+    [
+        L1(),
+        L2(),
+        LInfinity(),
+        NormBall(1),
+        NormBall(2),
+        NormBall(math.inf),
+        Box(0.0, 1.0),
+        Huber(),
+        SquaredL2(),
+        TotalVariation1D(),
+    ],
+    ids=lambda g: type(g).__name__,
+)
+def test_a_row_of_no_numbers_has_the_value_zero(g):
+    for z in (torch.zeros(3, 0), torch.zeros(3, 2, 0)):
+        for f in (g, g.conjugate):
+            assert f(z).tolist() == [0, 0, 0]
+            assert f.prox(z, 1.0).shape == z.shape
+    assert Simplex()(torch.zeros(1, 0)).item() == math.inf  # a sum of nothing is not 1
+
+
+# Eigenvalues and equations near rounding
+
+
+def test_a_small_eigenvalue_counts():
+    diagonal = torch.ones(100)
+    diagonal[0] = 5e-5
+    g = Quadratic(torch.diag(diagonal))
+    u = g.prox(torch.ones(1, 100), 1e6)
+    assert u[0, 0].item() == pytest.approx(1 / 51, rel=1e-5)
+    torch.testing.assert_close((1 - u) / 1e6, g.gradient(u), rtol=1e-5, atol=0)
+    assert g.strong_convexity == pytest.approx(5e-5)
+    assert g.conjugate(5e-5 * torch.ones(1, 100)).item() == pytest.approx(
+        (5e-5 + 99 * 5e-5**2) / 2, rel=1e-5
+    )
+
+
+def test_rounding_is_judged_row_by_row():
+    one = torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    g = Quadratic(PerRow(torch.stack((1e-20 * one, 1e20 * one))))
+    alone = Quadratic(1e-20 * one)
+    z = normal(2, 2)
+    assert torch.equal(g.prox(z, 1e20)[:1], alone.prox(z[:1], 1e20))
+    assert g.strong_convexity == pytest.approx(alone.strong_convexity)
+    for bad in (-one, torch.tensor([[2.0, 1.0], [0.0, 1.0]], dtype=torch.float64)):
+        with pytest.raises(ValueError, match="need"):
+            Quadratic(PerRow(torch.stack((1e-20 * bad, 1e20 * one))))
+
+
+def test_rounding_below_zero_is_zero_and_more_is_refused():
+    factor = normal(50, 3).float()
+    g = Quadratic(factor @ factor.T)  # of rank 3, but for rounding
+    assert torch.linalg.eigvalsh(g.matrix.double()).min() < 0
+    assert g.values.min() == 0
+    diagonal = torch.ones(100)
+    diagonal[0] = -5e-5
+    with pytest.raises(ValueError, match="the least is -5e-05"):
+        Quadratic(torch.diag(diagonal))
+
+
+def test_a_matrix_of_integers_is_taken_as_float64():
+    ones = torch.ones(7, 7, dtype=torch.int64)
+    z = normal(2, 7)
+    assert torch.equal(Quadratic(ones).prox(z, 0.5), Quadratic(ones.double()).prox(z, 0.5))
+    assert Quadratic(ones).strong_convexity == 0
+    assert Quadratic(ones).conjugate(z).tolist() == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_equations_that_depend_on_each_other_up_to_float32_are_dependent(owned):
+    matrix = normal(2, 20, seed=4).float()
+    third = matrix[:1] / 3 - 0.7 * matrix[1:]
+    dependent = torch.cat((matrix, third))
+    target = dependent @ normal(20, seed=5).float()
+    g = (
+        AffineSet(PerRow(dependent[None]), PerRow(target[None]))
+        if owned
+        else AffineSet(dependent, target)
+    )
+    z = 3 * normal(1, 20, seed=6).float()
+    expected = AffineSet(matrix.double(), target[:2].double()).prox(z.double(), 1.0)
+    torch.testing.assert_close(g.prox(z, 1.0).double(), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="need target in the range of matrix"):
+        AffineSet(dependent, target + torch.tensor([0.0, 0.0, 1e-3]))
+
+
 # What is refused
 
 
