@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ class Region:
     regions of which each is exact when the other is.
 
     Attributes:
-        cocoercivity: at least 0; 0: not known beyond monotonicity.
+        cocoercivity: at least 0; 0: not known beyond monotonicity; infinite: a constant operator.
         lipschitz: infinite: not known.
         strong_monotonicity: at least 0, or -infinity: not known to be monotone.
         moebius: (p, q, r, t) of z -> (p z + q) / (r z + t).
@@ -78,6 +79,8 @@ class Region:
             mu = max(mu, known.strong_monotonicity)
         if beta > 0:
             lipschitz = min(lipschitz, 1 / beta)
+        if lipschitz == 0:  # a constant operator: cocoercive with every beta
+            beta, mu = math.inf, max(mu, 0.0)
         if mu > lipschitz * (1 + 1e-9):
             raise ValueError(
                 f"the constants contradict each other: strong_monotonicity {mu:.6g} is above "
@@ -99,7 +102,11 @@ class Region:
         return Region(self.cocoercivity, self.lipschitz, self.strong_monotonicity, product)
 
     def affine(self, identity: float, factor: float) -> Region:
-        """Of identity * I + factor * T."""
+        """Of identity * I + factor * T; a multiple of I, whatever T is, for the factor 0."""
+        if factor == 0:
+            size = abs(identity)
+            multiple = Region(1 / size if size else math.inf, size, size)
+            return multiple if identity >= 0 else multiple.mapped(-1, 0, 0, 1)
         return self.mapped(factor, identity, 0, 1)
 
     def inverse(self) -> Region:
@@ -158,33 +165,41 @@ class Region:
         return 0.0 if product >= 1 - _ROUNDING else 1 / product - 1
 
     def _support(self) -> list[tuple[float, float, float, float]]:
-        """h(phi) = max of Re z cos phi + Im z sin phi: (end, a, b, c) for each piece of [0, pi].
+        """h(phi) = max of Re z cos phi + Im z sin phi: (end, d, c, s) for each piece of [0, pi].
 
-        On a piece h is a + b cos phi + c sin phi. The region is an affine image of G, bounded.
+        In tau = tan(phi/2), of which `end` is a value, h is (d tau^2 + 2 c tau + s)/(1 + tau^2) on
+        a piece: d = h - Re z at the far end keeps its digits where h = a + b cos phi + c sin phi
+        would lose those of d = a - b. The region is an affine image of G, bounded.
         """
         beta, lipschitz, mu = self.cocoercivity, self.lipschitz, self.strong_monotonicity
-        pieces = [(math.pi, lipschitz, 0.0, 0.0)]  # the circle of radius L
-        if mu > -math.inf:
-            turn = math.acos(min(beta * lipschitz, 1.0))
-            x = beta * lipschitz**2
-            corner = (0.0, x, math.sqrt(max(lipschitz**2 - x**2, 0.0)))
-            pieces = [(turn, lipschitz, 0.0, 0.0), (min(2 * turn, math.pi), *corner)]
+        pieces = [(math.inf, lipschitz, 0.0, lipschitz)]  # the circle of radius L
+        if mu > -math.inf and lipschitz > 0:
+            cosine = min(beta * lipschitz, 1.0)  # of half the angle at which its corner ends
+            sine = math.sqrt((1 - cosine) * (1 + cosine))
+            x = cosine * lipschitz
+            turn = sine / cosine if cosine > 0 else math.inf
+            pieces = [
+                (math.sqrt((1 - cosine) / (1 + cosine)), lipschitz, 0.0, lipschitz),
+                (turn, -x, sine * lipschitz, x),
+            ]
             if beta > 0:
-                end = math.acos(min(max(2 * beta * mu - 1, -1.0), 1.0))
-                pieces.append((max(end, 2 * turn), 1 / (2 * beta), 1 / (2 * beta), 0.0))
+                end = math.sqrt(max(1 / (beta * mu) - 1, 0.0)) if beta * mu > 0 else math.inf
+                pieces.append((max(end, turn), 0.0, 0.0, 1 / beta))
                 height = math.sqrt(max(mu / beta - mu**2, 0.0))
-                pieces.append((math.pi, 0.0, mu, height))
+                pieces.append((math.inf, -mu, height, mu))
         p, q, r, t = self.moebius
         assert r == 0, "a support function is asked of affine images only"
         factor, identity = p / t, q / t
         if factor < 0:
             starts = [0.0, *(end for end, *_ in pieces[:-1])]
             pieces = [
-                (math.pi - start, a, -b, c)
-                for start, (_, a, b, c) in zip(reversed(starts), reversed(pieces), strict=True)
+                (1 / start if start else math.inf, s, c, d)
+                for start, (_, d, c, s) in zip(reversed(starts), reversed(pieces), strict=True)
             ]
         size = abs(factor)
-        return [(end, size * a, size * b + identity, size * c) for end, a, b, c in pieces]
+        return [
+            (end, size * d - identity, size * c, size * s + identity) for end, d, c, s in pieces
+        ]
 
     def _least_real(self, moebius: Moebius, corners: list[tuple[float, float]]) -> float:
         """The infimum of the real parts of the image of G; -infinity where there is none."""
@@ -207,19 +222,21 @@ class Region:
             skipped.add(0)
         elif left < pole < right:
             return -math.inf
-        real = []
-        for number, (x, s) in enumerate(corners):
+        real = []  # and the size of what may have cancelled in it
+        for number, (x, square) in enumerate(corners):
             if number in skipped:
                 continue
-            if s == math.inf:
-                real.append(p / r)
+            if square == math.inf:
+                real.append((p / r, 0.0))
             elif number < 2:
-                real.append((p * x + q) / (r * x + t))
+                below = abs(r * x + t)
+                real.append(((p * x + q) / (r * x + t), (abs(p * x) + abs(q)) / below))
             else:
-                above = p * r * s + (p * t + q * r) * x + q * t
-                real.append(above / (r * r * s + 2 * r * t * x + t * t))
-        least = min(real)
-        return 0.0 if abs(least) <= _ROUNDING * max(map(abs, real)) else least
+                terms = p * r * square, (p * t + q * r) * x, q * t
+                below = r * r * square + 2 * r * t * x + t * t
+                real.append((sum(terms) / below, sum(map(abs, terms)) / abs(below)))
+        least, size = min(real)
+        return 0.0 if abs(least) <= _ROUNDING * size else least
 
 
 def scaled(known: Any, factor: float) -> Constants:
@@ -295,16 +312,19 @@ def total(regions: Sequence[Region]) -> Constants:
     if any(region.lipschitz == math.inf for region in regions):
         return stated(-math.inf, math.inf, mu)
     supports = [region._support() for region in regions]
-    angles = sorted({0.0, math.pi, *(end for support in supports for end, *_ in support)})
+    angles = sorted({0.0, math.inf, *(end for support in supports for end, *_ in support)})
     lipschitz, theta = 0.0, 0.0
     for first, last in itertools.pairwise(angles):
-        middle = (first + last) / 2
-        pieces = [next(p for p in support if middle <= p[0]) for support in supports]
-        a, b, c = (sum(piece[i] for piece in pieces) for i in (1, 2, 3))
-        for angle in (first, last, min(max(math.atan2(c, b), first), last)):
-            lipschitz = max(lipschitz, a + b * math.cos(angle) + c * math.sin(angle))
-        theta = max(theta, _largest_quotient(a, b, c, first, last, sizes))
-    return stated(1 / (2 * theta) if theta > 0 else -math.inf, lipschitz, mu)
+        pieces = [next(p for p in support if last <= p[0]) for support in supports]
+        d, c, s = (sum(piece[i] for piece in pieces) for i in (1, 2, 3))
+        low, high = 2 * math.atan(first), 2 * math.atan(last)
+        for angle in (low, high, min(max(math.atan2(c, (s - d) / 2), low), high)):
+            at = (s + d) / 2 + (s - d) / 2 * math.cos(angle) + c * math.sin(angle)
+            lipschitz = max(lipschitz, at)
+        theta = max(theta, _largest_quotient(d, c, s, first, last, sizes))
+    if mu < 0:  # at phi = pi, where rounding may have lost what makes theta infinite
+        theta = math.inf
+    return stated(1 / (2 * theta) if 0 < theta < math.inf else -math.inf, lipschitz, mu)
 
 
 def composition(outer: Any, inner: Any) -> Constants:
@@ -352,9 +372,11 @@ def succession(outer: Any, inner: Any) -> Constants:
             beta = 1 / (2 * theta)
     if maps[0].lipschitz is not None and maps[1].lipschitz is not None:
         q = maps[0].lipschitz * maps[1].lipschitz
-        lipschitz, mu = 1 + q, 1 - q if abs(1 - q) > _ROUNDING else 0.0
-        if mu >= 0:
-            beta = max(beta, 1 / (1 + q))
+        lipschitz = 1 + q
+        # q = 1 may be a number above 1 that was rounded, as sqrt(1 + L^2) for a skew operator.
+        # Where both maps are nonexpansive, beta = 1/2 is that of the averagednesses above.
+        if 1 - q > 4 * sys.float_info.epsilon:
+            beta, mu = max(beta, 1 / (1 + q)), 1 - q
     if beta > 0:
         lipschitz, mu = min(lipschitz, 1 / beta), max(mu, 0.0)
     return stated(beta, lipschitz, mu)
@@ -388,26 +410,23 @@ def stated(beta: float, lipschitz: float, mu: float) -> Constants:
 
 
 def _largest_quotient(
-    a: float, b: float, c: float, first: float, last: float, sizes: float
+    d: float, c: float, s: float, first: float, last: float, sizes: float
 ) -> float:
-    """max of (a + b cos phi + c sin phi) / (1 + cos phi), at least 0, on [first, last].
+    """max of (d tau^2 + 2 c tau + s) / 2, at least 0, on [first, last].
 
-    With tau = tan(phi/2) it is ((a - b) tau^2 + 2 c tau + a + b) / 2.
+    That is h(phi) / (1 + cos phi) on a piece, tau = tan(phi/2).
     """
-    low = math.tan(first / 2)
-    curvature = a - b
-    candidates = [low]
-    if last < math.pi:
-        candidates.append(math.tan(last / 2))
+    candidates = [first]
+    if last < math.inf:
+        candidates.append(last)
     else:
-        if abs(curvature) <= _ROUNDING * sizes:
-            curvature = 0.0
-        if curvature > 0 or (curvature == 0 and c > 0):
+        if abs(d) <= _ROUNDING * sizes:
+            d = 0.0
+        if d > 0 or (d == 0 and c > 0):
             return math.inf
-    if curvature < 0:
-        peak = max(-c / curvature, low)
-        candidates.append(peak if last == math.pi else min(peak, candidates[-1]))
-    return max(0.0, *((curvature * tau**2 + 2 * c * tau + a + b) / 2 for tau in candidates))
+    if d < 0:
+        candidates.append(min(max(-c / d, first), last))
+    return max(0.0, *((d * tau**2 + 2 * c * tau + s) / 2 for tau in candidates if tau < math.inf))
 
 
 def _squared(moebius: Moebius, x: float, s: float) -> float:

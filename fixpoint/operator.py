@@ -180,9 +180,13 @@ def as_operator(
         cocoercivity, lipschitz, strong_monotonicity, averagedness: constants, where known.
 
     Raises:
-        TypeError: `function` is not callable. ValueError: a constant is out of range.
+        TypeError: `function` is not callable. ValueError: a constant is out of range, or they
+            contradict each other.
     """
+    from fixpoint.calculus import Region
+
     constants = Constants(cocoercivity, lipschitz, strong_monotonicity, averagedness)
+    Region.of(constants)  # refuses constants that contradict each other
     if isinstance(function, Operator):
         if per_row or constants != Constants():
             raise TypeError(

@@ -135,6 +135,7 @@ class _Watched(Operator):
         self.calls = 0  # since they were last asked for
         self.seen: list[tuple[Tensor, dict[str, Tensor]]] = []
         self.cocoercivity = operator.cocoercivity
+        self.star_cocoercivity = getattr(operator, "star_cocoercivity", None)
         self.lipschitz = operator.lipschitz
         self.strong_monotonicity = operator.strong_monotonicity
         self.averagedness = operator.averagedness

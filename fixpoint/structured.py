@@ -1,9 +1,9 @@
 """Structured state: tuples and dicts of tensors, packed into one tensor for the solver.
 
-A tree is anything that torch's pytree takes apart: tuples, named tuples, lists, dicts, nested. Its
-leaves are tensors with the batch first. Row i of the tree is row i of every leaf, and is packed
-into one vector, leaf after leaf; its norm is that of all its numbers, and the constants of an
-operator on trees are those of that norm.
+A tree is a tuple, a named tuple or a dict, of tensors with the batch first or of trees; inside it
+there may be lists, but `solve` takes none for `z0` itself, which might be meant as rows. Row i
+of the tree is row i of every leaf, and is packed into one vector, leaf after leaf; its norm is that
+of all its numbers, and the constants of an operator on trees are those of that norm.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class Packed(Operator):
     def __init__(self, operator: Operator, structure: Structure) -> None:
         self.operator, self.structure = operator, structure
         self.cocoercivity = operator.cocoercivity
+        self.star_cocoercivity = getattr(operator, "star_cocoercivity", None)
         self.lipschitz = operator.lipschitz
         self.strong_monotonicity = operator.strong_monotonicity
         self.averagedness = operator.averagedness

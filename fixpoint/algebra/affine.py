@@ -44,13 +44,16 @@ def affine_form(operator: Operator) -> AffineForm | None:
             return _about((identity - turn) / (2 * operator.beta), operator.zero)
         case Computed():
             return affine_form(operator.compute)
+        case Combination() if operator.factor == 0:
+            return AffineForm(operator.identity, None)
         case Combination():
             form = affine_form(operator.inner)
             return form and combined(form, operator.identity, operator.factor)
-        case Shifted():
+        # A shift that is a tree has no matrix: the rules of the parts apply.
+        case Shifted() if isinstance(operator.shift, Tensor):
             form = affine_form(operator.inner)
             return form and _sum(form, AffineForm(0.0, operator.shift.double()))
-        case Translated():
+        case Translated() if isinstance(operator.shift, Tensor):
             form = affine_form(operator.inner)
             shift = AffineForm(1.0, -operator.shift.double())
             return form and _composition(form, shift)

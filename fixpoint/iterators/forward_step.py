@@ -31,7 +31,8 @@ class ForwardStep(Iterator[ForwardStepState]):
     """Forward steps of a constant size.
 
     Args:
-        step_size: rho, above 0; theorem 1 asks for rho < 2 beta.
+        step_size: rho, above 0; theorem 1 asks for rho < 2 beta. Where `cocoercivity` is not known
+            and the operator has a `star_cocoercivity`, as `Splitting`, beta is that.
     """
 
     step_size: float = 1.0
@@ -49,6 +50,8 @@ class ForwardStep(Iterator[ForwardStepState]):
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> ForwardStepState:
         beta = operator.cocoercivity
+        if beta is None:  # at the zeros is enough for theorem 1
+            beta = getattr(operator, "star_cocoercivity", None)
         if beta is not None and not self.step_size < 2 * beta:
             warnings.warn(
                 f"theorem 1 needs step_size < 2 beta = {2 * beta:.6g}, got {self.step_size}; "

@@ -2,7 +2,7 @@
 
 `splitting.py` has the interface, `parts.py` what they are made of, `linear.py` the linear maps. The
 view is that of Ryu & Yin, Large-Scale Convex Optimization, 2022. Each class has a second name in
-lower case, so that a splitting also reads as the function that makes it: `forward_backward(f, g,
+lower case, so that a splitting also reads as the function that makes it: `forward_backward(h, g,
 step)`.
 """
 

@@ -29,13 +29,14 @@ from torch import Tensor
 from fixpoint.proximal import Function, Quadratic, SquaredL2
 from fixpoint.proximal.row_algebra import flat, product
 from fixpoint.splittings.douglas_rachford import averaged_constants
-from fixpoint.splittings.linear import Linear, Scaling
+from fixpoint.splittings.linear import Linear, Scaling, check_linear
 from fixpoint.splittings.parts import (
     BackwardPart,
     BackwardStep,
     Bounds,
     backward_bounds,
     backward_step,
+    check_number,
     check_step,
     select_part,
 )
@@ -71,13 +72,17 @@ class ADMM(Splitting):
     _argmin: Callable[[Tensor], Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_number("ADMM(f, g, step, linear)", self.step)
         check_step("ADMM", self.step)
+        if self.linear is not None:
+            check_linear("ADMM(f, g, step, linear)", self.linear)
         f, g = backward_bounds("f", self.f), backward_bounds("g", self.g)
         if self.linear is not None:
             norm, least = self.linear.norm, self.linear.least
             smooth = f.smooth / least**2 if least > 0 else math.inf
-            f = Bounds(f.strong / norm**2, smooth, f.gradient)
-        self._set_averaged(*averaged_constants(f, g, 1 / self.step))
+            strong = f.strong / norm**2 if norm > 0 else 0.0
+            f = Bounds(strong, smooth, f.gradient, f.monotone)
+        self._set_averaged(*averaged_constants(f, g, 1 / self.step), of=(f, g))
         self._set(_back_g=backward_step(self.g, 1 / self.step), _argmin=self._make_argmin())
 
     def split(self, z: Float[Tensor, "batch *outputs"]) -> tuple[Tensor, Tensor]:

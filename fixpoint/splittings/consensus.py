@@ -52,7 +52,7 @@ class Consensus(Splitting):
         check_step("Consensus", self.step)
         bounds = [backward_bounds("every function", each) for each in self.functions]
         reflection = max(each.reflection(self.step) for each in bounds)
-        self._set_averaged((1 + reflection) / 4, (1 + reflection) / 2)
+        self._set_averaged((1 + reflection) / 4, (1 + reflection) / 2, of=tuple(bounds))
         self._set(_back=tuple(backward_step(each, self.step) for each in self.functions))
 
     def pack(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch m *shape"]:

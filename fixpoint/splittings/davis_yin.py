@@ -79,7 +79,7 @@ class DavisYin(Splitting):
         elif g.smooth < math.inf:
             descent = self.step * (2 * g.strong + (2 - self.step * h.smooth) * h.strong)
             contraction = math.sqrt(max(0.0, 1 - descent / (1 + self.step * g.smooth) ** 2))
-        self._set_averaged(theta, contraction)
+        self._set_averaged(theta, contraction, of=(f, g))
         self._set(
             _back_f=backward_step(self.f, self.step), _back_g=backward_step(self.g, self.step)
         )

@@ -82,7 +82,7 @@ class DouglasRachford(Splitting):
     def __post_init__(self) -> None:
         check_step("Douglas-Rachford", self.step)
         f, g = backward_bounds("f", self.f), backward_bounds("g", self.g)
-        self._set_averaged(*averaged_constants(f, g, self.step))
+        self._set_averaged(*averaged_constants(f, g, self.step), of=(f, g))
         self._set(
             _back_f=backward_step(self.f, self.step), _back_g=backward_step(self.g, self.step)
         )

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.operator import Operator
+from fixpoint.calculus import Region
 from fixpoint.proximal import Function
 from fixpoint.splittings.parts import (
     BackwardPart,
@@ -35,7 +35,10 @@ from fixpoint.splittings.parts import (
     ForwardPart,
     backward_bounds,
     backward_step,
+    check_forward_part,
+    check_number,
     forward,
+    operator_bounds,
 )
 from fixpoint.splittings.splitting import Splitting
 
@@ -45,40 +48,39 @@ class ForwardBackwardForward(Splitting):
     """0 in A z + B z. The solution is x = J_{sA}(z - s B z). Two evaluations of B.
 
     Args:
-        f: a monotone Lipschitz operator B; or smooth, its gradient is B.
+        h: a monotone Lipschitz operator B; or smooth, its gradient is B.
         g: its subdifferential is A; or the resolvent of a monotone A.
         step: s, in (0, 1/L).
-        lipschitz_of_f: L, where `f` does not know it, or knows less than you. That B is monotone
-            is taken on trust: no constant says it.
+        lipschitz_of_h: L, where `h` does not know it, or knows less than you. That B is monotone
+            is taken on trust, unless it is known that it is not.
 
     Raises:
-        ValueError: the step is outside, or L is not known.
+        ValueError: the step is outside, L is not known, or B is not monotone.
     """
 
-    f: ForwardPart
+    h: ForwardPart
     g: BackwardPart
     step: float
-    lipschitz_of_f: float | None = None
+    lipschitz_of_h: float | None = None
     _back_g: BackwardStep = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.f, Function | Operator):
-            raise TypeError(
-                "a forward part is a smooth proximal.Function or an Operator, got "
-                f"{type(self.f).__name__}; wrap a callable with as_operator"
-            )
-        lipschitz = self.lipschitz_of_f
-        if isinstance(self.f, Function):
-            lipschitz = self.f.smoothness if lipschitz is None else lipschitz
-            strong = self.f.strong_convexity
+        check_forward_part("forward-backward-forward", self.h)
+        lipschitz = self.lipschitz_of_h
+        if lipschitz is not None and not 0 <= lipschitz < math.inf:
+            raise ValueError(f"need 0 <= lipschitz_of_h < inf, got {lipschitz}")
+        if isinstance(self.h, Function):
+            lipschitz = self.h.smoothness if lipschitz is None else lipschitz
+            strong = self.h.strong_convexity
         else:
-            lipschitz = self.f.lipschitz if lipschitz is None else lipschitz
-            strong = self.f.strong_monotonicity or 0.0
+            strong = operator_bounds("h", self.h).strong
+            lipschitz = Region.of(self.h).constants().lipschitz if lipschitz is None else lipschitz
         if lipschitz is None:
             raise ValueError(
                 "forward-backward-forward needs step < 1/L, but the Lipschitz constant of "
-                f"{type(self.f).__name__} is not known: state lipschitz_of_f=L"
+                f"{type(self.h).__name__} is not known: state lipschitz_of_h=L"
             )
+        check_number("forward-backward-forward", self.step)
         limit = 1 / lipschitz if lipschitz > 0 else math.inf
         if not 0 < self.step < limit:
             raise ValueError(
@@ -87,16 +89,19 @@ class ForwardBackwardForward(Splitting):
             )
         square = (self.step * lipschitz) ** 2
         p = 1 - square
-        r = 2 * self.step * (strong + backward_bounds("g", self.g).strong)
+        behind = backward_bounds("g", self.g)
+        r = 2 * self.step * (strong + behind.strong)
         width = math.sqrt(1 + square)
+        self._set(_back_g=backward_step(self.g, self.step))
+        if not behind.monotone:
+            return
         self._set(
             star_cocoercivity=1 / (1 + square),
             lipschitz=width + width**2,
             rate=math.sqrt(1 - p * r / (p + r)) if r > 0 else None,
         )
-        self._set(_back_g=backward_step(self.g, self.step))
 
     def split(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:
-        slope = forward(self.f, z)
+        slope = forward(self.h, z)
         x = self._back_g(z - self.step * slope)
-        return z - x + self.step * (forward(self.f, x) - slope), x
+        return z - x + self.step * (forward(self.h, x) - slope), x

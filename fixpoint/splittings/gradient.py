@@ -1,5 +1,5 @@
-"""Gradient method (Cauchy 1847; Polyak 1963; Ryu & Yin, section 2.4): B z = 0, as min f(z) with B
-the gradient of f.
+"""Gradient method (Cauchy 1847; Polyak 1963; Ryu & Yin, section 2.4): B z = 0, as min h(z) with B
+the gradient of h.
 
     z^{k+1} = z^k - s B z^k
 
@@ -22,27 +22,27 @@ from fixpoint.splittings.splitting import Splitting
 
 @dataclass(frozen=True, eq=False)
 class Gradient(Splitting):
-    """min f(z). The solution is z.
+    """min h(z). The solution is z.
 
     Args:
-        f: smooth, its gradient is B; or a cocoercive operator B.
+        h: smooth, its gradient is B; or a cocoercive operator B.
         step: s, in (0, 2 beta).
-        cocoercivity_of_f: beta, where `f` does not know it, or knows less than you.
+        cocoercivity_of_h: beta, where `h` does not know it, or knows less than you.
 
     Raises:
         ValueError: the step is outside, or beta is not known.
     """
 
-    f: ForwardPart
+    h: ForwardPart
     step: float
-    cocoercivity_of_f: float | None = None
+    cocoercivity_of_h: float | None = None
 
     def __post_init__(self) -> None:
-        bounds = forward_bounds("the gradient method", self.f, self.cocoercivity_of_f)
+        bounds = forward_bounds("the gradient method", self.h, self.cocoercivity_of_h)
         check_forward_step("the gradient method", self.step, bounds)
         theta = self.step * bounds.smooth / 2
         # The strong monotonicity of T = s B is that of B, which the contraction does not tell.
         self._set_averaged(theta, bounds.forward(self.step), self.step * bounds.strong)
 
     def split(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:
-        return self.step * forward(self.f, z), z
+        return self.step * forward(self.h, z), z

@@ -183,9 +183,10 @@ class FunctionLinear(Linear):
         outputs: tuple[int, ...],
         per_row: tuple[PerRow, ...],
         norm: float,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         self.forward, self.backward, self.per_row = forward, backward, per_row
-        self.inputs, self.outputs, self.norm = inputs, outputs, norm
+        self.inputs, self.outputs, self.norm, self.dtype = inputs, outputs, norm, dtype
 
     def __call__(self, x: Float[Tensor, "batch *inputs"]) -> Float[Tensor, "batch *outputs"]:
         return self.forward(x, *(each.tensor for each in self.per_row))
@@ -196,7 +197,18 @@ class FunctionLinear(Linear):
     def dense(self) -> Float[Tensor, "outputs inputs"]:
         if self.per_row:
             raise ValueError("every row has a map of its own; this takes one for all rows")
-        return super().dense()
+        size = math.prod(self.inputs)
+        basis = torch.eye(size, dtype=self.dtype).reshape(size, *self.inputs)
+        return flat(self(basis)).T.contiguous().to(torch.float64)
+
+
+def check_linear(splitting: str, linear: object) -> None:
+    """Refuse what is no linear map: arguments in another order."""
+    if not isinstance(linear, Linear):
+        raise TypeError(
+            f"{splitting} needs a Linear as linear, got a {type(linear).__name__}; mind the order "
+            "of the arguments, and wrap a matrix as Matrix, callables with as_linear"
+        )
 
 
 def as_linear(
@@ -206,42 +218,58 @@ def as_linear(
     *per_row: Tensor,
     norm: float | None = None,
     iterations: int = 200,
+    dtype: torch.dtype = torch.float64,
 ) -> Linear:
     """K x = forward(x, *per_row), with K' y = adjoint(y, *per_row).
 
     Args:
-        forward, adjoint: from (batch, *inputs) to (batch, *outputs) and back, linear, row by row;
-            tried here on float64.
+        forward, adjoint: from (batch, *inputs) to (batch, *outputs) and back, linear, row by row.
         inputs: the shape of a row x.
         per_row: tensors with the batch first that belong to the rows.
         norm: an upper bound of ||K||; None: `norm_bound` of so many `iterations`.
+        dtype: what both are tried on here; another one than float64 for callables that take no
+            other.
 
     Raises:
+        TypeError: `forward` or `adjoint` cannot be evaluated on `dtype`.
         ValueError: `adjoint` is not the adjoint of `forward`; the norm is not above 0.
     """
     data = tuple(PerRow(tensor) for tensor in per_row)
     batch = len(per_row[0]) if per_row else 1
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch, *inputs, generator=generator, dtype=torch.float64)
+    x = torch.randn(batch, *inputs, generator=generator, dtype=dtype)
     if per_row:
         x = x.to(per_row[0].device)
-    value = forward(x, *per_row)
-    y = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
-    back = adjoint(y, *per_row)
+    value = _tried("forward", forward, x, per_row)
+    y = torch.randn(value.shape, generator=generator, dtype=dtype).to(value)
+    back = _tried("adjoint", adjoint, y, per_row)
     if back.shape != x.shape:
         raise ValueError(f"adjoint returned {tuple(back.shape)}, not {tuple(x.shape)}")
     apart = (row_dot(value, y) - row_dot(x, back.to(x))).abs()
     scale = row_norm(value) * row_norm(y) + row_norm(x) * row_norm(back)
-    if bool((apart > 1e-6 * scale).any()):
+    if bool((apart > max(1e-6, 1e3 * torch.finfo(dtype).eps) * scale).any()):
         raise ValueError(
             f"need <K x, y> = <x, K' y>, but at random points they differ by {float(apart.max()):g}"
         )
     outputs = tuple(value.shape[1:])
-    linear = FunctionLinear(forward, adjoint, tuple(inputs), outputs, data, 0.0)
+    linear = FunctionLinear(forward, adjoint, tuple(inputs), outputs, data, 0.0, dtype)
     linear.norm = norm_bound(linear, x, iterations) if norm is None else norm
     if not 0 < linear.norm < math.inf:
         raise ValueError(f"need 0 < norm < inf, got {linear.norm}")
     return linear
+
+
+def _tried(
+    name: str, function: Callable[..., Tensor], x: Tensor, per_row: tuple[Tensor, ...]
+) -> Tensor:
+    try:
+        return function(x, *per_row)
+    except RuntimeError as error:
+        if "dtype" not in str(error) and "type" not in str(error):
+            raise
+        raise TypeError(
+            f"{name} cannot be evaluated on {x.dtype} ({error}): state dtype=, what it takes"
+        ) from error
 
 
 def norm_bound(linear: Linear, x: Float[Tensor, "batch *inputs"], iterations: int = 200) -> float:

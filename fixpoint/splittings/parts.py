@@ -15,13 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.algebra.affine import affine_form
+from fixpoint.calculus import Region
 from fixpoint.operator import Operator
-from fixpoint.proximal import Function, PerRow
+from fixpoint.proximal import Function, PerRow, SeparableSum
 
 
 @runtime_checkable
@@ -53,11 +57,13 @@ class Bounds:
         smooth: L, `<A a - A b, a - b> >= ||A a - A b||^2 / L`; infinite where not known.
         gradient: A is a subdifferential: then both together say that A - mu I is
             1/(L - mu)-cocoercive, which two constants of an operator do not.
+        monotone: A is known to be monotone; else nothing follows for its resolvent.
     """
 
     strong: float
     smooth: float
     gradient: bool
+    monotone: bool = True
 
     def forward(self, step: float) -> float:
         """The Lipschitz constant of I - s A, for s L <= 2. Sharp.
@@ -112,8 +118,10 @@ def backward_bounds(name: str, part: BackwardPart) -> Bounds:
     """The constants that a backward part carries.
 
     Raises:
-        TypeError: it has neither `prox` nor `resolvent`.
+        TypeError: it has neither `prox` nor `resolvent`, or its points are tuples. ValueError: an
+            operator that is not monotone.
     """
+    _check_no_tuples(name, part)
     if isinstance(part, Proximable):
         smooth = getattr(part, "smoothness", None)
         strong = getattr(part, "strong_convexity", 0.0)
@@ -123,43 +131,87 @@ def backward_bounds(name: str, part: BackwardPart) -> Bounds:
             f"{name} needs a method prox(z, step), as a proximal.Function has it, or "
             f"resolvent(step), as an Operator; got {type(part).__name__}"
         )
+    if isinstance(part, Operator):
+        return operator_bounds(name, part)
     beta = getattr(part, "cocoercivity", None)
     strong = getattr(part, "strong_monotonicity", None)
     return Bounds(strong or 0.0, 1 / beta if beta else math.inf, gradient=False)
 
 
-def forward_bounds(splitting: str, part: ForwardPart, cocoercivity: float | None) -> Bounds:
+def operator_bounds(name: str, part: Operator) -> Bounds:
+    """The constants of an operator with what they imply.
+
+    Raises:
+        ValueError: the operator is known not to be monotone, or its constants contradict.
+    """
+    known = Region.of(part).constants()
+    strong, beta = known.strong_monotonicity, known.cocoercivity
+    if strong is None and _refutes_monotonicity(part):
+        raise ValueError(
+            f"{name} must be monotone, <A a - A b, a - b> >= 0, but this {type(part).__name__} "
+            "is not"
+        )
+    smooth = 0.0 if known.lipschitz == 0 else 1 / beta if beta else math.inf
+    return Bounds(strong or 0.0, smooth, gradient=False, monotone=strong is not None)
+
+
+def forward_bounds(
+    splitting: str, part: ForwardPart, cocoercivity: float | None, name: str = "cocoercivity_of_h"
+) -> Bounds:
     """The constants of a cocoercive forward part; a stated `cocoercivity` counts before its own.
+
+    `name` is the keyword that states it.
 
     Raises:
         TypeError: neither a Function nor an Operator. ValueError: its cocoercivity is not known,
-            or the stated one is not above 0.
+            it has no gradient, or the stated constant is not above 0.
+    """
+    check_forward_part(splitting, part)
+    if cocoercivity is not None and not cocoercivity > 0:
+        raise ValueError(f"need {name} > 0, got {cocoercivity}")
+    if isinstance(part, Function):
+        smooth = part.smoothness if cocoercivity is None else 1 / cocoercivity
+        word, strong = "smoothness", part.strong_convexity
+    else:
+        known = operator_bounds("a forward part", part)
+        own = None if known.smooth == math.inf else known.smooth
+        smooth = own if cocoercivity is None else 1 / cocoercivity
+        word, strong = "cocoercivity", known.strong
+    if smooth is None:
+        raise ValueError(
+            f"{splitting} needs the step below 2 beta, but the {word} of "
+            f"{type(part).__name__} is not known: state {name}=beta, 1/L for a gradient of "
+            "Lipschitz constant L"
+        )
+    return Bounds(strong, smooth, gradient=isinstance(part, Function))
+
+
+def check_forward_part(splitting: str, part: ForwardPart) -> None:
+    """Refuse what cannot be evaluated as B.
+
+    Raises:
+        TypeError: neither a Function nor an Operator. ValueError: a function without a gradient.
     """
     if not isinstance(part, Function | Operator):
         raise TypeError(
             f"a forward part is a smooth proximal.Function or an Operator, got "
             f"{type(part).__name__}; wrap a callable with as_operator"
         )
-    if cocoercivity is not None and not cocoercivity > 0:
-        raise ValueError(f"need cocoercivity > 0, got {cocoercivity}")
-    if isinstance(part, Function):
-        smooth = part.smoothness if cocoercivity is None else 1 / cocoercivity
-        word, strong = "smoothness", part.strong_convexity
-    else:
-        beta = part.cocoercivity if cocoercivity is None else cocoercivity
-        smooth = 1 / beta if beta else None
-        word, strong = "cocoercivity", part.strong_monotonicity or 0.0
-    if smooth is None:
+    _check_no_tuples("h", part)
+    if isinstance(part, Function) and not _has_gradient(type(part)):
         raise ValueError(
-            f"{splitting} needs the step below 2 beta, but the {word} of "
-            f"{type(part).__name__} is not known: state cocoercivity=beta, 1/L for a gradient of "
-            "Lipschitz constant L"
+            f"{splitting} takes the gradient of h, but {type(part).__name__} has none: a function "
+            "that is not smooth stands in the place of a backward part, with its proximal operator"
         )
-    return Bounds(strong, smooth, gradient=isinstance(part, Function))
+
+
+def _has_gradient(kind: type[Function]) -> bool:
+    return (kind.gradient, kind._gradient) != (Function.gradient, Function._gradient)
 
 
 def check_forward_step(splitting: str, step: float, bounds: Bounds) -> None:
     """Refuse a step outside 0 < step < 2 beta."""
+    check_number(splitting, step)
     limit = 2 / bounds.smooth if bounds.smooth > 0 else math.inf
     if not 0 < step < limit:
         raise ValueError(f"{splitting} needs 0 < step < 2 beta = {limit:.6g}, got step = {step:g}")
@@ -167,8 +219,40 @@ def check_forward_step(splitting: str, step: float, bounds: Bounds) -> None:
 
 def check_step(splitting: str, step: float, name: str = "step") -> None:
     """Refuse a step outside 0 < step < inf."""
+    check_number(splitting, step, name)
     if not 0 < step < math.inf:
         raise ValueError(f"{splitting} needs 0 < {name} < inf, got {name} = {step:g}")
+
+
+def check_number(splitting: str, step: float, name: str = "step") -> None:
+    """Refuse what is no number in the place of a step: arguments in another order."""
+    if not isinstance(step, Real) or isinstance(step, bool):
+        raise TypeError(
+            f"{splitting} needs a number as {name}, got a {type(step).__name__}; mind the order "
+            "of the arguments"
+        )
+
+
+def _check_no_tuples(name: str, part: object) -> None:
+    if isinstance(part, SeparableSum):
+        raise TypeError(
+            f"{name} is a SeparableSum, whose points are tuples, and the state of a splitting is "
+            "one tensor; on tuples act operators, as fixpoint.subdifferential(g_1) in a "
+            "fixpoint.product, and their resolvents"
+        )
+
+
+def _refutes_monotonicity(operator: Operator) -> bool:
+    """Whether some pair of points is known with <A a - A b, a - b> < 0."""
+    if operator._region().affine(0, -1).constants().strong_monotonicity:
+        return True
+    form = affine_form(operator)
+    if form is None:
+        return False
+    if isinstance(form.matrix, float):
+        return form.matrix < 0
+    values = torch.linalg.eigvalsh(form.matrix + form.matrix.mT)
+    return float(values[0]) < -1e-10 * float(values.abs().max())
 
 
 def select_part(part: Any, rows: Tensor) -> Any:

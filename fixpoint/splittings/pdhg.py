@@ -1,15 +1,15 @@
 """Primal-dual hybrid gradient method (Chambolle & Pock, J. Math. Imaging Vision 2011, algorithm 1
-with theta = 1; He & Yuan 2012; Ryu & Yin, section 3.2): min g(x) + f(K x), a saddle point of
-g(x) + <K x, y> - f*(y).
+with theta = 1; He & Yuan 2012; Ryu & Yin, section 3.2): min f(x) + g(K x), a saddle point of
+f(x) + <K x, y> - g*(y).
 
-    x^{k+1} = prox_{tau g}(x^k - tau K' y^k)
-    y^{k+1} = prox_{sigma f*}(y^k + sigma K (2 x^{k+1} - x^k))
+    x^{k+1} = prox_{tau f}(x^k - tau K' y^k)
+    y^{k+1} = prox_{sigma g*}(y^k + sigma K (2 x^{k+1} - x^k))
 
 Condition: tau sigma ||K||^2 <= 1 (Chambolle & Pock prove < 1; for equality Condat 2013, theorem
 3.3, where the norm of the metric is but a seminorm). S is the resolvent of the saddle point
 operator in the metric M of `primal_dual.py`, and 1/2-averaged there.
 
-Linear rate: g mu-strongly convex and f L-smooth, so that f* is 1/L-strongly convex: with l the
+Linear rate: f mu-strongly convex and g L-smooth, so that g* is 1/L-strongly convex: with l the
 largest eigenvalue of [[1/(tau mu), ||K|| sqrt(L/mu)], [., L/sigma]], S contracts in the norm of M
 with l/(1 + l) (Bauschke & Combettes, 23.13, in that metric; the setting of Chambolle & Pock,
 section 5.3). Not sharp: the skew part of the operator is left out.
@@ -33,11 +33,11 @@ from fixpoint.splittings.primal_dual import ROUNDING, PrimalDual
 
 @dataclass(frozen=True, eq=False)
 class PDHG(PrimalDual):
-    """min g(x) + f(K x). z is packed from x and y; the solution is x^{k+1}.
+    """min f(x) + g(K x). z is packed from x and y; the solution is x^{k+1}.
 
     Args:
-        g: a function of x.
-        f: a function of K x; its conjugate's proximal operator is taken.
+        f: a function of x.
+        g: a function of K x; its conjugate's proximal operator is taken.
         linear: K.
         primal_step, dual_step: tau and sigma, above 0, tau sigma ||K||^2 <= 1.
 
@@ -45,8 +45,8 @@ class PDHG(PrimalDual):
         ValueError: a step is outside.
     """
 
-    g: BackwardPart
     f: BackwardPart
+    g: BackwardPart
     linear: Linear
     primal_step: float
     dual_step: float
@@ -61,11 +61,11 @@ class PDHG(PrimalDual):
                 f"{self.primal_step:g} * {self.dual_step:g} * {self.linear.norm:g}^2 = "
                 f"{coupling:.6g}"
             )
-        g, f = backward_bounds("g", self.g), backward_bounds("f", self.f)
-        self._set_metric_constants(0.5, coupling, g, f)
+        f, g = backward_bounds("f", self.f), backward_bounds("g", self.g)
+        self._set_metric_constants(0.5, coupling, f, g)
 
     def split(self, z: Float[Tensor, "batch size"]) -> tuple[Tensor, Tensor]:
         x, y = self.unpack(z)
-        then = self._back_g(x - self.primal_step * self.linear.adjoint(y))
+        then = self._back_f(x - self.primal_step * self.linear.adjoint(y))
         dual = self._back_dual(y + self.dual_step * self.linear(2 * then - x))
         return self._joined(x - then, y - dual), then

@@ -52,7 +52,8 @@ class PeacemanRachford(Splitting):
         check_step("Peaceman-Rachford", self.step)
         f, g = backward_bounds("f", self.f), backward_bounds("g", self.g)
         contraction = f.reflection(self.step) * g.reflection(self.step)
-        self._set_averaged(1.0, contraction, 2 * (1 - mixed_rate(f, g, self.step)))
+        strong = 2 * (1 - mixed_rate(f, g, self.step))
+        self._set_averaged(1.0, contraction, strong, of=(f, g))
         self._set(
             _back_f=backward_step(self.f, self.step), _back_g=backward_step(self.g, self.step)
         )

@@ -33,12 +33,13 @@ from fixpoint.kernels import row_dot
 from fixpoint.operator import Operator
 from fixpoint.proximal import Function
 from fixpoint.proximal.row_algebra import flat, product
-from fixpoint.splittings.linear import Linear
+from fixpoint.splittings.linear import Linear, check_linear
 from fixpoint.splittings.parts import (
     BackwardPart,
     BackwardStep,
     Bounds,
     backward_step,
+    check_step,
     select_part,
 )
 from fixpoint.splittings.splitting import Splitting
@@ -49,15 +50,15 @@ ROUNDING = 1e-12  # of tau sigma ||K||^2 where it should be 1
 class PrimalDual(Splitting):
     """A splitting of x and y in one state, (batch, n + m); see `pack` and `unpack`."""
 
-    g: BackwardPart
     f: BackwardPart
+    g: BackwardPart
     linear: Linear
     primal_step: float
     dual_step: float
 
     name: ClassVar[str]
-    _back_g: BackwardStep  # prox_{tau g}
-    _back_dual: BackwardStep  # prox_{sigma f*}
+    _back_f: BackwardStep  # prox_{tau f}
+    _back_dual: BackwardStep  # prox_{sigma g*}
 
     def pack(
         self, x: Float[Tensor, "batch *inputs"], y: Float[Tensor, "batch *outputs"] | None = None
@@ -98,7 +99,8 @@ class PrimalDual(Splitting):
         """The same splitting in the variables w = M^{1/2} z.
 
         Raises:
-            ValueError: tau sigma ||K||^2 = 1: M is singular; rows have linear maps of their own.
+            ValueError: tau sigma ||K||^2 = 1: M is singular; rows have linear maps of their own; a
+                part is not known to be monotone.
         """
         return EuclideanForm(self)
 
@@ -108,38 +110,42 @@ class PrimalDual(Splitting):
 
     def _check_steps(self) -> float:
         """tau sigma ||K||^2, of steps above 0."""
+        check_linear(self.name, self.linear)
         for name in ("primal_step", "dual_step"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{self.name} needs 0 < {name} < inf, got {getattr(self, name):g}")
+            check_step(self.name, getattr(self, name), name)
         return self.primal_step * self.dual_step * self.linear.norm**2
 
-    def _set_metric_constants(self, theta: float, coupling: float, g: Bounds, f: Bounds) -> None:
+    def _set_metric_constants(self, theta: float, coupling: float, f: Bounds, g: Bounds) -> None:
         """From the averagedness, tau sigma ||K||^2 and the bounds of the subdifferentials."""
         rate = None
-        if g.strong > 0 and f.smooth < math.inf:
+        if f.strong > 0 and g.smooth < math.inf:
             # The resolvent in the metric contracts with l/(1 + l), l the largest eigenvalue of
-            # D^{-1/2} M D^{-1/2}, D = diag(mu_g, 1/L_f): that of a 2 x 2 matrix.
-            a, b = 1 / (self.primal_step * g.strong), f.smooth / self.dual_step
-            c = self.linear.norm * math.sqrt(f.smooth / g.strong)
+            # D^{-1/2} M D^{-1/2}, D = diag(mu_f, 1/L_g): that of a 2 x 2 matrix.
+            a, b = 1 / (self.primal_step * f.strong), g.smooth / self.dual_step
+            c = self.linear.norm * math.sqrt(g.smooth / f.strong)
             largest = (a + b) / 2 + math.hypot((a - b) / 2, c)
             rate = largest / (1 + largest)
             theta = min(theta, (1 + rate) / 2)
         n = math.sqrt(coupling)
         self._set(
+            _back_f=backward_step(self.f, self.primal_step),
+            _back_dual=_conjugate_step(self.g, self.dual_step),
+        )
+        if not (f.monotone and g.monotone):
+            return
+        self._set(
             metric_averagedness=theta,
             star_cocoercivity=1 / (2 * theta),
             lipschitz=2 * theta * math.sqrt((1 + n) / (1 - n)) if n < 1 - ROUNDING else None,
             rate=rate,
-            _back_g=backward_step(self.g, self.primal_step),
-            _back_dual=_conjugate_step(self.f, self.dual_step),
         )
 
 
-def _conjugate_step(f: BackwardPart, step: float) -> BackwardStep:
-    """prox_{sigma f*}; the conjugate is made once, since making it reads values of parameters."""
-    if isinstance(f, Function):
-        return backward_step(f.conjugate, step)
-    return Moreau(backward_step(f, 1 / step), step)
+def _conjugate_step(g: BackwardPart, step: float) -> BackwardStep:
+    """prox_{sigma g*}; the conjugate is made once, since making it reads values of parameters."""
+    if isinstance(g, Function):
+        return backward_step(g.conjugate, step)
+    return Moreau(backward_step(g, 1 / step), step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +169,8 @@ class EuclideanForm(Operator):
     """
 
     def __init__(self, splitting: PrimalDual) -> None:
+        if splitting.metric_averagedness is None:
+            raise ValueError("the form has constants where both parts are known to be monotone")
         matrix = splitting.linear.dense()
         m, n = matrix.shape
         metric = torch.eye(n + m, dtype=torch.float64, device=matrix.device)
@@ -178,7 +186,6 @@ class EuclideanForm(Operator):
         self.root = (vectors * values.sqrt()) @ vectors.T
         self.inverse_root = (vectors / values.sqrt()) @ vectors.T
         theta = splitting.metric_averagedness
-        assert theta is not None
         self.averagedness, self.cocoercivity, self.lipschitz = theta, 1 / (2 * theta), 2 * theta
         self.strong_monotonicity = 1 - (splitting.rate or 1.0)
 

@@ -47,7 +47,7 @@ class ProximalPoint(Splitting):
         bounds = backward_bounds("g", self.g)
         low, high = self.step * bounds.strong, self.step * bounds.smooth
         theta = 0.5 if high == math.inf else high / (2 * (1 + high))
-        self._set_averaged(theta, bounds.backward(self.step), low / (1 + low))
+        self._set_averaged(theta, bounds.backward(self.step), low / (1 + low), of=(bounds,))
         self._set(_back_g=backward_step(self.g, self.step))
 
     def split(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.operator import Operator
-from fixpoint.splittings.parts import select_part
+from fixpoint.splittings.parts import Bounds, select_part
 
 
 class Splitting(Operator):
@@ -66,12 +66,20 @@ class Splitting(Operator):
             object.__setattr__(self, name, value)
 
     def _set_averaged(
-        self, averagedness: float, contraction: float = 1.0, strong_monotonicity: float = 0.0
+        self,
+        averagedness: float,
+        contraction: float = 1.0,
+        strong_monotonicity: float = 0.0,
+        *,
+        of: tuple[Bounds, ...] = (),
     ) -> None:
         """Constants of the T of an S that is averaged, and a contraction if that is below 1.
 
-        ||S|| <= q makes S (1 + q)/2-averaged and T (1 - q)-strongly monotone.
+        ||S|| <= q makes S (1 + q)/2-averaged and T (1 - q)-strongly monotone. All of it holds for
+        monotone backward parts; where one of these is not known to be, nothing is stated.
         """
+        if not all(part.monotone for part in of):
+            return
         theta = min(averagedness, (1 + contraction) / 2)
         cocoercivity = 1 / (2 * theta) if theta > 0 else float("inf")
         self._set(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fixpoint import Anderson, ForwardStep, Operator, as_operator, proximal, solve, synthetic
 from fixpoint.algebra import Identity, product, subdifferential
-from fixpoint.calculus import Region
+from fixpoint.calculus import Region, succession, total
 from fixpoint.operator import Constants
 from fixpoint.testing import KnownOperator, Planes, Separable, check_operator
 from fixpoint.testing.declared_constants import INEQUALITIES, refutation
@@ -713,6 +713,62 @@ def test_an_iterative_resolvent_serves_a_monotone_map_that_only_turns():
     assert solve(turn.yosida(1.0, tolerance=1e-10), z, Anderson()).success
 
 
+def test_an_iterative_resolvent_is_differentiable_in_z_and_in_what_t_depends_on():
+    def of(z, slope, data):
+        T = as_operator(
+            lambda u, data: slope * u + u.sin() / 2 - data,
+            data,
+            lipschitz=2.5,
+            strong_monotonicity=0.2,
+        )
+        return T.resolvent(0.9, tolerance=1e-13)(z)
+
+    slope = torch.tensor(1.3, dtype=torch.float64)
+    arguments = [normal(ROWS, SIZE, seed=34), slope, normal(ROWS, SIZE, seed=35)]
+    for asked in ([0], [1], [2], [0, 1, 2]):
+        inputs = [a.clone().requires_grad_(i in asked) for i, a in enumerate(arguments)]
+        assert torch.autograd.gradcheck(of, inputs, eps=1e-5, atol=1e-7, rtol=1e-6)
+    assert not of(*arguments).requires_grad
+    z = arguments[0].clone().requires_grad_()
+    with torch.no_grad():
+        assert not of(z, *arguments[1:]).requires_grad
+
+
+def test_the_derivative_of_an_iterative_resolvent_leaves_out_rows_it_could_not_solve():
+    T, z = BASES["softening"](), normal(ROWS, SIZE, seed=32)
+    J = T.resolvent(2.0, tolerance=1e-12)
+    good = z.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(J(good).sum(), good)
+    z[1, 0] = math.nan
+    z.requires_grad_()
+    (gradient,) = torch.autograd.grad(J(z).sum(), z)
+    assert torch.equal(gradient[[0, 2]], expected[[0, 2]])
+    assert not gradient[1].any()
+
+
+def test_the_resolvent_of_an_operator_that_hides_its_derivative_refuses_one():
+    @torch.no_grad()
+    def hidden(z):
+        return z + z.sin() / 2
+
+    J = as_operator(hidden, lipschitz=1.5, strong_monotonicity=0.5).resolvent(1.0, tolerance=1e-8)
+    z = normal(ROWS, SIZE).requires_grad_()
+    with pytest.raises(ValueError, match=r"resolvent of FunctionOperator is not differentiable"):
+        J(z)
+    assert torch.equal(J(z.detach()), J.select(torch.arange(ROWS))(z.detach()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_iterative_resolvent_asks_for_no_more_than_the_dtype_can_give(dtype):
+    T = as_operator(lambda z: z + z.sin() / 2, lipschitz=1.5, strong_monotonicity=0.5)
+    size = torch.tensor([[1e-3], [1.0], [1e3]], dtype=dtype)
+    z = torch.randn(3, 200, generator=torch.Generator().manual_seed(0)).to(dtype) * size
+    u = T.resolvent(2.0, tolerance=1e-8)(z)
+    exact = T.resolvent(2.0, tolerance=1e-12)(z.double())
+    error = (u.double() - exact).norm(dim=1) / exact.norm(dim=1)
+    assert (error <= 30 * torch.finfo(dtype).eps).all()
+
+
 # Errors.
 
 
@@ -759,3 +815,75 @@ def test_an_iterative_resolvent_serves_a_monotone_map_that_only_turns():
 def test_what_makes_no_sense_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make(BASES["softening"](), normal(ROWS, SIZE))
+
+
+# Constants that are far apart
+
+
+SKEW_TURN = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+
+
+def test_a_sum_that_is_not_monotone_is_never_called_cocoercive():
+    stiff = Region.of(Constants(lipschitz=1e6, strong_monotonicity=1e-6))
+    sum_ = total([stiff, Region.of(Constants(lipschitz=1.5))])
+    assert sum_.cocoercivity is None
+    assert sum_.strong_monotonicity is None
+    assert sum_.lipschitz == 1e6 + 1.5
+
+
+def test_the_cocoercivity_of_a_sum_keeps_its_digits_next_to_a_stiff_operand():
+    # At 1e-6 + 1e6 i in one region and -1e-7 in the other the sum is 9e-7 + 1e6 i.
+    stiff = Region.of(Constants(lipschitz=1e6, strong_monotonicity=1e-6))
+    sum_ = total([stiff, Region.of(Constants(lipschitz=1e-7))])
+    assert sum_.cocoercivity == pytest.approx(9e-7 / 1e12, rel=1e-9)
+    assert sum_.strong_monotonicity == pytest.approx(9e-7)
+
+
+def test_a_large_lipschitz_constant_does_not_hide_a_negative_modulus():
+    monotone = Region.of(Constants(lipschitz=1e6, strong_monotonicity=0.0))
+    assert monotone.affine(-5e-7, 1).constants().strong_monotonicity is None
+
+
+@pytest.mark.parametrize("size", [5e-7, 1e-9])
+def test_a_small_skew_operator_after_itself_is_not_cocoercive(size):
+    T = synthetic.Affine(size * SKEW_TURN, lipschitz=size, strong_monotonicity=0.0)
+    after = T.after(T)
+    # (I - T)^2 = (1 - size^2) I - 2 T, so that I - (I - T)^2 = size^2 I + 2 T: no 1/2.
+    assert after.cocoercivity is None
+    assert after.averagedness is None
+    firm = Constants(cocoercivity=0.5)
+    assert succession(firm, firm).cocoercivity == 0.5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda T: 0.0 * T,
+        lambda T: -0.0 * T,
+        lambda T: 0.0 * subdifferential(proximal.L1(1.0)),
+        lambda T: (0.0 * T) @ T,
+        lambda T: 0.0 * T.resolvent(1.0, tolerance=1e-8),
+    ],
+)
+def test_zero_times_an_operator_has_the_constants_of_zero(make):
+    T = make(as_operator(torch.sin, lipschitz=0.5))
+    assert constants(T) == {**dict.fromkeys(NAMES), "lipschitz": 0.0, "strong_monotonicity": 0.0}
+    S = as_operator(torch.sin, cocoercivity=0.4)
+    for beside in (T + S, product(T, S)):
+        assert beside.cocoercivity == pytest.approx(0.4)
+    assert (T + Identity()).averagedness == 0.5
+
+
+def test_zero_times_an_operator_has_a_resolvent():
+    z = normal(ROWS, SIZE)
+    assert torch.equal((0.0 * as_operator(torch.sin)).resolvent(STEP)(z), z)
+
+
+def test_a_shift_that_is_a_tree_has_a_resolvent():
+    z = (normal(ROWS, 2), normal(ROWS, 3, seed=1))
+    b = (normal(ROWS, 2, seed=2), normal(ROWS, 3, seed=3))
+    found = (Identity() + b).resolvent(1.0)(z)
+    moved = Identity().translated(b).resolvent(1.0)(z)
+    for u, v, leaf, shift in zip(found, moved, z, b, strict=True):
+        torch.testing.assert_close(u, (leaf - shift) / 2)
+        torch.testing.assert_close(v, (leaf + shift) / 2)

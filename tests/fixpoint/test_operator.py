@@ -144,3 +144,16 @@ def test_half_an_operator_cannot_be_made():
 def test_bad_operators_are_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"lipschitz": 1.0, "strong_monotonicity": 2.0},
+        {"cocoercivity": 1.0, "strong_monotonicity": 2.0},
+        {"averagedness": 0.5, "strong_monotonicity": 2.0},
+    ],
+)
+def test_constants_that_contradict_each_other_are_refused_at_once(stated):
+    with pytest.raises(ValueError, match="strong_monotonicity 2 is above lipschitz 1"):
+        as_operator(torch.sin, **stated)

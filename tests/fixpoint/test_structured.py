@@ -316,3 +316,21 @@ def test_only_operators_and_iterators_are_accepted_with_trees():
         solve(lambda z: z, z0, ForwardStep(step_size=1.0))
     with pytest.raises(TypeError, match="solve takes an Iterator"):
         solve(as_operator(lambda z: z), z0, "Adam")
+
+
+def test_lists_stand_inside_a_tree_and_not_for_it():
+    a, b = targets()
+    T = as_operator(
+        lambda z: {"x": [z["x"][0] - a, z["x"][1] - b]}, cocoercivity=1.0, lipschitz=1.0
+    )
+    start = {"x": [torch.zeros_like(a), torch.zeros_like(b)]}
+    run = solve(T, start, ForwardStep(step_size=1.0))
+    assert torch.equal(run.z["x"][1], b)
+    with pytest.raises(TypeError, match="z0"):
+        solve(T, start["x"], ForwardStep(step_size=1.0))
+
+
+def test_packing_keeps_the_star_cocoercivity():
+    T = cocoercive_tree()
+    T.star_cocoercivity = 0.9
+    assert Packed(T, Structure.of(zeros())).star_cocoercivity == 0.9
