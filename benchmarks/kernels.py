@@ -148,7 +148,7 @@ def accuracy(device: str) -> list[dict[str, Any]]:
 
     Relative to the largest element of a result, and for sums to the sum of their terms' sizes.
     """
-    interpreter = os.environ.get("TRITON_INTERPRET") == "1"
+    interpreter = AVAILABLE and os.environ.get("TRITON_INTERPRET") == "1"
     if device == "cpu" and AVAILABLE and not interpreter:  # it is chosen when triton is imported
         return _of_another_process(__file__, "--accuracy", TRITON_INTERPRET="1")
     shape = (2, *LATENT)

@@ -10,6 +10,8 @@ from fixpoint import kernels
 from fixpoint.kernels import library, walk
 from fixpoint.testing.trees import first_difference
 
+without_triton = pytest.mark.skipif(not walk.AVAILABLE, reason="Triton is not installed")
+
 
 @pytest.mark.parametrize("name", ["forward step", "inertial KM", "Adam", "Anderson", "Halpern"])
 def test_a_step_compiles_as_one_graph(name):
@@ -51,7 +53,13 @@ def arguments():
 
 
 @pytest.mark.parametrize("index", range(10))
-@pytest.mark.parametrize("way", [nullcontext, kernels.interpreted], ids=["reference", "kernel"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(nullcontext, id="reference"),
+        pytest.param(kernels.interpreted, id="kernel", marks=without_triton),
+    ],
+)
 def test_an_operator_is_what_it_says_to_the_compiler(index, way):
     operator, given = arguments()[index]
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
@@ -59,6 +67,7 @@ def test_an_operator_is_what_it_says_to_the_compiler(index, way):
         torch.library.opcheck(operator.default, given, test_utils=checks)
 
 
+@without_triton
 def test_without_a_working_triton_the_reference_does_it(monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("Failed to find C compiler")
@@ -73,6 +82,7 @@ def test_without_a_working_triton_the_reference_does_it(monkeypatch):
         assert torch.equal(kernels.forward_step(z, t, 0.5), expected)  # and says it once
 
 
+@without_triton
 def test_operands_of_different_shapes_are_refused_by_the_kernels():
     z = torch.randn(2, 4, 3)
     with kernels.interpreted():
