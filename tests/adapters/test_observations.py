@@ -221,7 +221,8 @@ def test_far_from_the_picture_the_cells_shrink_with_the_square_of_the_misfit(
     assume(float(pictures.abs().max()) < 1)
     hidden = (pictures - image) - deviation(RoundingCells(tolerance=tolerance), pictures, image)
     width = tolerance * HALF_LEVEL / multiple**2
-    assert float(hidden.abs().max()) <= width * (1 + 1e-9)
+    rounding = 1e-15  # of the pictures, whose difference this is
+    assert float(hidden.abs().max()) <= width * (1 + 1e-9) + rounding
     outside = (pictures - image).abs() > width
     torch.testing.assert_close(
         hidden[outside], width * (pictures - image).sign()[outside], rtol=1e-9, atol=1e-12
