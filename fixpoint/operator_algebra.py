@@ -126,8 +126,9 @@ class OperatorAlgebra:
         regularisations of what has one. Otherwise u + step T u = z is solved for every row, by
         `Anderson`, to a residual of at most tolerance (1 + ||u||); with (1 + step mu) times the
         error at most. Needed for that: a Lipschitz constant L, and monotonicity or step L < 1. A
-        row that does not get there comes back as NaN; `evaluate` tells `inner_residual` and
-        `inner_evaluations`.
+        row that does not get there comes back as NaN, unless rounding is what stops it; `evaluate`
+        tells `inner_residual` and `inner_evaluations`. It can be differentiated, as by
+        `fixpoint.implicit`.
 
         Args:
             step: above 0.
