@@ -32,6 +32,7 @@ from fixpoint.kernels.walk import (
     flags,
     jit,
     load,
+    place,
     put_no_sums,
     run,
     square_root,
@@ -182,9 +183,7 @@ def _adam_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     x = load(z, row, index, inside, sizes, ACC)
     m = load(first_moment, row, index, inside, sizes, ACC)
     v = load(second_moment, row, index, inside, sizes, ACC)

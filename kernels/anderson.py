@@ -36,6 +36,7 @@ from fixpoint.kernels.walk import (
     jit,
     load,
     per_row,
+    place,
     put_no_sums,
     put_sum,
     run,
@@ -216,9 +217,7 @@ def _anderson_mix_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     x = load(z, row, index, inside, sizes, ACC)
     if done is not None:
         if tl.load(done + row) != 0:
@@ -260,9 +259,7 @@ def _gram_row_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     if done is not None:
         if tl.load(done + row) != 0:
             store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
 from fixpoint.kernels.row_sums import accumulation_dtype, dots_reference, widened
-from fixpoint.kernels.walk import jit, load, put_sum, run, store, tl
+from fixpoint.kernels.walk import jit, load, place, put_sum, run, store, tl
 
 
 def broyden_products(
@@ -106,9 +106,7 @@ def _broyden_products_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     a = load(dz, row, index, inside, sizes, ACC)
     b = load(dr, row, index, inside, sizes, ACC)
     r = load(residual, row, index, inside, sizes, ACC)
@@ -139,9 +137,7 @@ def _broyden_direction_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, _, index, inside = place(size, blocks, BLOCK)
     beta = tl.full((), mixing, ACC)
     d = beta * load(residual, row, index, inside, sizes, ACC)
     for i in tl.static_range(len(s)):

@@ -27,6 +27,7 @@ from fixpoint.kernels.walk import (
     jit,
     load,
     per_row,
+    place,
     put_no_sums,
     run,
     store,
@@ -117,9 +118,7 @@ def _forward_step_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     x = load(z, row, index, inside, sizes, ACC)
     if done is not None:
         if tl.load(done + row) != 0:

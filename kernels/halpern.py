@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
 from fixpoint.kernels.row_sums import accumulation_dtype, frozen, widened
-from fixpoint.kernels.walk import jit, load, per_row, run, store, tl
+from fixpoint.kernels.walk import jit, load, per_row, place, run, store, tl
 
 
 def halpern(
@@ -61,9 +61,7 @@ def _halpern_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, _, index, inside = place(size, blocks, BLOCK)
     t = load(residual, row, index, inside, sizes, ACC)
     image = load(z, row, index, inside, sizes, ACC) - tl.full((), step_size, ACC) * t
     weight = tl.load(pull[0] + row * pull[1]).to(ACC)

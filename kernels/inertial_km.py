@@ -27,7 +27,7 @@ from fixpoint.kernels.row_sums import (
     sums_reference,
     widened,
 )
-from fixpoint.kernels.walk import flags, jit, load, put_no_sums, put_sum, run, store, tl
+from fixpoint.kernels.walk import flags, jit, load, place, put_no_sums, put_sum, run, store, tl
 
 
 def inertial_km(
@@ -117,9 +117,7 @@ def _inertial_km_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     y = load(point, row, index, inside, sizes, ACC)
     x = load(z, row, index, inside, sizes, ACC)
     if done is not None:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.walk import jit, load, put_sum, run, tl
+from fixpoint.kernels.walk import jit, load, place, put_sum, run, tl
 
 BLOCK = 4096
 
@@ -197,9 +197,7 @@ def _row_dot_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     x = load(a, row, index, inside, sizes, ACC)
     y = load(b, row, index, inside, sizes, ACC)
     put_sum(partial, 0, row, rows, block, blocks, tl.sum(x * y))
@@ -220,9 +218,7 @@ def _row_sums_kernel(
     ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    index = block * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
+    row, block, index, inside = place(size, blocks, BLOCK)
     z = load(point, row, index, inside, sizes, ACC)
     t = load(residual, row, index, inside, sizes, ACC)
     put_row_sums(

@@ -200,6 +200,15 @@ def flags(done: Tensor | None, rows: int) -> Tensor | None:
 
 
 @jit
+def place(size, blocks, BLOCK: tl.constexpr):
+    """What this program works on: its row, its block, the elements and which of them there are."""
+    program = tl.program_id(0)
+    block = program % blocks
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    return program // blocks, block, index, index < size
+
+
+@jit
 def addresses(operand, row, index, sizes):
     """Where the elements `index` of a row lie."""
     offset = tl.zeros_like(index)
