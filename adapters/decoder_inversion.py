@@ -98,22 +98,14 @@ class DecoderInversion(Operator):
     def evaluate(
         self, z: Float[Tensor, "batch *latent"]
     ) -> tuple[Float[Tensor, "batch *latent"], dict[str, Tensor]]:
-        seen, before_rounding = self._evaluation.observe(
-            z, self.image, self.observation, began_alone=self._began_alone
-        )
+        seen, before_rounding = self._observe(z, self.observation)
         if seen.shape != self.image.shape:
             raise ValueError(
                 f"{self.observation!r} made {tuple(seen.shape)} of pictures "
                 f"{tuple(self.image.shape)}; an observation keeps their shape"
             )
         residual = self._encode(seen).to(z.dtype) - self.start.to(z.dtype)
-        deviation = seen - self.image
-        values = math.sqrt(self.image[0].numel())
-        return residual, {
-            "misfit": kernels.row_norm(before_rounding - self.image) / values,
-            "deviation": deviation,
-            "deviation_level": kernels.row_norm(deviation) / values,
-        }
+        return residual, self._measured(seen, before_rounding)
 
     @property
     def compiled(self) -> bool:
@@ -122,6 +114,24 @@ class DecoderInversion(Operator):
     @property
     def not_compiled_because(self) -> str | None:
         return self._evaluation.not_compiled_because
+
+    def observing(self, observation: Observation) -> DecoderInversion:
+        """The same pair and picture with another observation; nothing is encoded again."""
+        other = copy.copy(self)
+        other.observation = observation
+        return other
+
+    def _observe(self, z: Tensor, observation: Observation) -> tuple[Tensor, Tensor]:
+        return self._evaluation.observe(z, self.image, observation, began_alone=self._began_alone)
+
+    def _measured(self, seen: Tensor, before_rounding: Tensor) -> dict[str, Tensor]:
+        deviation = seen - self.image
+        values = math.sqrt(self.image[0].numel())
+        return {
+            "misfit": kernels.row_norm(before_rounding - self.image) / values,
+            "deviation": deviation,
+            "deviation_level": kernels.row_norm(deviation) / values,
+        }
 
     def _encode(self, pictures: Tensor) -> Tensor:
         return self._evaluation.encode(pictures, began_alone=self._began_alone)

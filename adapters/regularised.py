@@ -31,7 +31,13 @@ from fixpoint import kernels
 from fixpoint.adapters.autoencoder import Autoencoder
 from fixpoint.adapters.composed_observations import Masked, PerRow
 from fixpoint.adapters.decoder_inversion import DecoderInversion
-from fixpoint.adapters.observations import Clip, Observation, RoundingCells, WhiteNoise
+from fixpoint.adapters.observations import (
+    Clip,
+    Identity,
+    Observation,
+    RoundingCells,
+    WhiteNoise,
+)
 from fixpoint.adapters.pictures import as_pictures, check_sides
 from fixpoint.operator import Operator
 from fixpoint.proximal import Box, Function, GaussianPrior
@@ -99,32 +105,23 @@ class PictureSplitting(DecoderInversion):
     or cut off, y - p = x: denoise first, then invert. Hidden pixels are those of D(z).
 
     Args:
-        function: g, on pictures. Others as for `DecoderInversion`.
+        inversion: the plain operator, whose pair, picture, observation and E(x) it shares.
+        function: g, on pictures.
     """
 
-    def __init__(self, *arguments: Any, function: Function, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, inversion: DecoderInversion, function: Function) -> None:
+        vars(self).update(vars(inversion))
         self.function = function
 
     @torch.no_grad()
     def evaluate(
         self, z: Float[Tensor, "batch *latent"]
     ) -> tuple[Float[Tensor, "batch *latent"], dict[str, Tensor]]:
-        decoded = self.decode(z)
-        if decoded.shape != self.image.shape:
-            raise ValueError(
-                f"D(z) has shape {tuple(decoded.shape)} but the picture {tuple(self.image.shape)}"
-            )
+        decoded, _ = self._observe(z, Identity())
         seen, before_rounding = self.observation.observe(decoded, self.image)
-        deviation = seen - self.image
-        moved = self.function.prox(decoded - deviation, 1.0)
+        moved = self.function.prox(decoded - (seen - self.image), 1.0)
         residual = self._encode(decoded).to(z.dtype) - self._encode(moved).to(z.dtype)
-        values = math.sqrt(self.image[0].numel())
-        return residual, {
-            "misfit": kernels.row_norm(before_rounding - self.image) / values,
-            "deviation": deviation,
-            "deviation_level": kernels.row_norm(deviation) / values,
-        }
+        return residual, self._measured(seen, before_rounding)
 
     def select(self, rows: Tensor) -> PictureSplitting:
         selected = super().select(rows)
@@ -245,14 +242,14 @@ def regularised(
     plain = DecoderInversion(encode, decode, image, observation, **options)
     only_sets = not on_pictures and all(isinstance(each, Box) for each in on_latents)
     inside = observation if only_sets else unshrunk(observation)
-    base = plain if only_sets else DecoderInversion(encode, decode, image, inside, **options)
+    base = plain.observing(inside)
     functions = [each.at(base) if isinstance(each, EncoderPrior) else each for each in on_latents]
     if weight is None and not only_sets and functions:
         noise: Any = latent_noise(plain)
     else:
         noise = weight
     if on_pictures:
-        base = PictureSplitting(encode, decode, image, inside, function=on_pictures[0])
+        base = PictureSplitting(base, on_pictures[0])
     return RegularisedInversion(base, *functions, weight=noise) if functions else base
 
 

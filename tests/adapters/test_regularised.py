@@ -1,5 +1,7 @@
 """Priors beside the picture: the zeros of both splittings in closed form, and what they change."""
 
+import functools
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from fixpoint.adapters.regularised import (
     latent_box,
     latent_noise,
     latent_prior,
+    regularised,
     unshrunk,
 )
 from fixpoint.proximal import L1, Box, GaussianPrior, SquaredL2, TotalVariation2D
@@ -78,9 +81,8 @@ def test_a_step_of_the_iteration_is_a_step_of_the_splitting():
 def test_a_splitting_on_the_picture_denoises_first():
     picture = torch.randn(2, 3, dtype=torch.float64)
     function = SquaredL2(weight=1.0)
-    operator = PictureSplitting(
-        lambda x: 2 * x, lambda z: z / 2, picture, Identity(), function=function
-    )
+    inversion = DecoderInversion(lambda x: 2 * x, lambda z: z / 2, picture, Identity())
+    operator = PictureSplitting(inversion, function)
     solution = solve(operator, operator.start, ForwardStep(step_size=1.0), rtol=1e-12)
     assert solution.success
     torch.testing.assert_close(solution.z, 2 * function.prox(picture, 1.0))
@@ -90,12 +92,42 @@ def test_a_splitting_on_the_picture_takes_hidden_pixels_from_the_decoder():
     known = torch.ones(4, 4, dtype=torch.bool)
     known[:, 2:] = False
     picture = torch.rand(1, 3, 4, 4) - 0.5
-    operator = PictureSplitting(
-        lambda x: x, lambda z: z, picture, Masked(known, Clip()), function=Box(-2.0, 2.0)
-    )
+    inversion = DecoderInversion(lambda x: x, lambda z: z, picture, Masked(known, Clip()))
+    operator = PictureSplitting(inversion, Box(-2.0, 2.0))
     z = torch.rand(1, 3, 4, 4) - 0.5
     expected = torch.where(known, z - picture, 0)
     torch.testing.assert_close(operator(z), expected)
+
+
+@pytest.mark.parametrize("prior", [OnPicture(Box(-2.0, 2.0)), (L1(0.1), OnPicture(Box(-2.0, 2.0)))])
+def test_a_prior_encodes_the_picture_once_and_takes_the_options_of_the_inversion(prior):
+    encoded = []
+
+    def encode(x):
+        encoded.append(x)
+        return 2 * x
+
+    picture = torch.rand(2, 3, dtype=torch.float64)
+    noisy, weight = WhiteNoise(0.1), None if isinstance(prior, OnPicture) else 0.1
+    operator = regularised(encode, lambda z: z / 2, picture, noisy, prior, weight)
+    assert len(encoded) == 1
+    with pytest.raises(TypeError, match="compile must be True or False"):
+        regularised(encode, lambda z: z / 2, picture, noisy, prior, weight, compile="yes")
+    inner = getattr(operator, "inversion", operator)
+    assert isinstance(inner, PictureSplitting)
+    assert type(inner.observation) is Clip
+
+
+def test_a_splitting_on_the_picture_is_compiled_with_the_rest(monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    picture = torch.rand(2, 3)
+    pair, prior = (lambda x: 2 * x, lambda z: z / 2), OnPicture(Box(-2.0, 2.0))
+    compiled = regularised(*pair, picture, Clip(), prior, compile=True)
+    assert compiled.compiled
+    torch.testing.assert_close(
+        compiled(compiled.start + 0.1),
+        regularised(*pair, picture, Clip(), prior)(compiled.start + 0.1),
+    )
 
 
 # Weights
