@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fixpoint.version import __version__
+from fixpoint.whole_file import write_whole
 
 METHODS = (
     "auto",
@@ -209,7 +210,7 @@ def _demo(options: argparse.Namespace) -> int:
         say=say,
         progress=not options.quiet and sys.stderr.isatty(),
     )
-    files.write_whole(
+    write_whole(
         options.out / "picture.png",
         lambda path: to_pil(shown.picture).save(path, "PNG"),
     )

@@ -1,43 +1,16 @@
-"""Writing files whole or not at all."""
+"""Files of numbers, written whole or not at all."""
 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it into place.
-
-    The folder is made where it is missing. A symbolic link is followed; a device or pipe, as
-    /dev/stdout, is written to, not replaced.
-
-    Raises:
-        OSError: the folder cannot be written; no half-written file is left.
-    """
-    path = path.resolve()
-    special = path.exists() and not path.is_file()
-    folder = None if special else path.parent
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        if special:
-            path.write_bytes(temporary.read_bytes())
-        else:
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from fixpoint.whole_file import write_whole
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -112,9 +85,3 @@ def check_file(path: Path) -> None:
         raise ValueError(f"cannot write to {path}: it is a folder")
     if not path.exists() or path.is_file():
         check_folder(path.resolve().parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

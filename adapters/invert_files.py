@@ -36,6 +36,7 @@ from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, Broyden, ForwardStep, InertialKM
 from fixpoint.status import Status
 from fixpoint.version import __version__
+from fixpoint.whole_file import write_whole
 
 FAILED = (Status.NONFINITE.name, Status.DIVERGED.name)
 REFUSED = "REFUSED"
@@ -234,7 +235,7 @@ def _write(
         latent, inversion.latent, {"scaling": "pipeline", "model": str(options.model)}
     )
     image = to_pil(inversion.reconstruction[0])
-    files.write_whole(reconstruction, lambda temporary: image.save(temporary, "PNG"))
+    write_whole(reconstruction, lambda temporary: image.save(temporary, "PNG"))
     title = f"{path.name}: {autoencoder}, method {options.method}"
     report.inversion_figure(figure, inversion, 0, title)
     return {"latent": str(latent), "reconstruction": str(reconstruction), "report": str(figure)}

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fixpoint.adapters.files import write_whole
 from fixpoint.adapters.inversion import Inversion
 from fixpoint.adapters.pictures import to_pil
+from fixpoint.whole_file import write_whole
 
 COLOURS = ("#6b7280", "#d97706", "#2563eb", "#16a34a", "#9333ea", "#dc2626")
 

@@ -11,7 +11,6 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from fixpoint.adapters.files import write_whole
 from fixpoint.adapters.fitted_line import Line
 from fixpoint.adapters.numbers_in_words import as_cell, as_interval, as_number, as_signed, typeset
 from fixpoint.adapters.verify import (
@@ -26,6 +25,7 @@ from fixpoint.adapters.verify import (
 )
 from fixpoint.adapters.verify_findings import findings
 from fixpoint.adapters.verify_scatter import scatter, shade
+from fixpoint.whole_file import write_whole
 
 COARSE = 1e-3
 """Relative error of T beyond which the slack of the certificates exceeds what they compare."""

@@ -26,9 +26,10 @@ from pictures import TrainingPictures
 from torch import Tensor
 
 from fixpoint.adapters import Autoencoder, EightBit, WhiteNoise, invert
-from fixpoint.adapters.files import check_folder, write_json, write_whole
+from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.regularised import EncoderPrior, OnPicture, latent_box, latent_prior
 from fixpoint.proximal import PerRow, TotalVariation2D
+from fixpoint.whole_file import write_whole
 
 EACH = 1  # latents a content
 EVALUATIONS = 30

@@ -8,11 +8,10 @@ Those iterations can also be replayed from one CUDA graph.
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -515,7 +514,7 @@ def _advance(
     checks = [rule.check(iterate, memory) for rule, memory in zip(rules, memories, strict=True)]
     status = torch.full_like(norm, RUNNING, dtype=torch.long) if record is None else record.status
     accepted: Tensor | None = None
-    fired = functools.reduce(torch.logical_or, [fires for fires, _ in checks]) if look else None
+    fired = reduce(torch.logical_or, [fires for fires, _ in checks]) if look else None
     if fired is None or bool(fired.any()):
         status = torch.full_like(status, RUNNING)
         # The first rule that fires decides: it comes last.

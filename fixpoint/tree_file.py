@@ -22,7 +22,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +29,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from fixpoint.whole_file import write_whole
 
 FORMAT = "fixpoint tree 1"
 _ALIGNMENT = 64  # bytes to which torch aligns a tensor's memory on the CPU
@@ -65,19 +66,13 @@ def write_tree(path: Path, tree: Any, notes: Mapping[str, str], device: torch.de
         "content": content,
         "digest": _digest(content, writer.tensors),
     }
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+
+    def write(temporary: Path) -> None:
         save_file(writer.tensors, temporary, metadata)
         with temporary.open("rb+") as file:  # the name must not come before the content
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    write_whole(path, write)
 
 
 def read_notes(path: Path) -> dict[str, str]:
@@ -350,9 +345,3 @@ def _safetensors() -> Any:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
