@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from fixpoint.adapters.options import add_model, load_autoencoder, one_line, sayer
 from fixpoint.version import __version__
 from fixpoint.whole_file import write_whole
 
@@ -27,7 +28,6 @@ METHODS = (
     "encoder",
 )
 OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except (ValueError, TypeError, OSError) as error:
-        print(f"fixpoint: error: {_one_line(error)}", file=sys.stderr)
+        print(f"fixpoint: error: {one_line(error)}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:  # out of memory, above all
-        print(f"fixpoint: failed: {_one_line(error)}", file=sys.stderr)
+        print(f"fixpoint: failed: {one_line(error)}", file=sys.stderr)
         return 1
 
 
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "scaling), NAME.reconstruction.png and NAME.report.png.",
     )
     invert.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    _add_model(invert)
+    add_model(invert)
     invert.add_argument("--method", choices=METHODS, default="auto")
     invert.add_argument(
         "--observation",
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "recovers the latent by the encoder alone, by gradient descent, by the paper's method and "
         "by ours.",
     )
-    _add_model(demo)
+    add_model(demo)
     demo.add_argument(
         "--evaluations", type=int, default=20, metavar="N", help="of E(D(z)), for ours"
     )
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PICTURE",
         help="to take crops of; by default the bundled photograph",
     )
-    _add_model(verify)
+    add_model(verify)
     verify.add_argument(
         "--observation",
         choices=OBSERVATIONS,
@@ -168,33 +168,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default="kl",
-        metavar="DIR",
-        help='a folder in diffusers\' format, or "kl" or "adversarial", which ship with fixpoint',
-    )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
-
-
 def _invert(options: argparse.Namespace) -> int:
     from fixpoint.adapters import invert_files
 
-    return invert_files.run(options, lambda: _load_model(options), _sayer(options.quiet))
+    return invert_files.run(options, lambda: load_autoencoder(options), sayer(options.quiet))
 
 
 def _demo(options: argparse.Namespace) -> int:
     from fixpoint.adapters import demo, files, report
     from fixpoint.adapters.pictures import to_pil
 
-    say = _sayer(options.quiet)
+    say = sayer(options.quiet)
     for name in ("evaluations", "gradient_steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     files.check_outputs(options.out, options.json)
-    autoencoder = _load_model(options)
+    autoencoder = load_autoencoder(options)
     picture = demo.photograph(demo.SIDE)
     height, width = picture.shape[-2:]
     say(
@@ -236,7 +225,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from fixpoint.adapters import files, verify, verify_crops, verify_findings, verify_page
 
-    say = _sayer(options.quiet)
+    say = sayer(options.quiet)
     plan = verify.methods(
         iterations=options.iterations,
         paper=options.paper_settings,
@@ -247,7 +236,7 @@ def _verify(options: argparse.Namespace) -> int:
     )
     verify_crops.observation_of(options.observation, crops)
     files.check_outputs(options.out, options.json)
-    autoencoder = _load_model(options)
+    autoencoder = load_autoencoder(options)
     say(f"{autoencoder}, {len(crops)} crops of {crops[0].width} x {crops[0].height} pixels")
     verification = verify.verify(
         autoencoder,
@@ -271,28 +260,3 @@ def _verify(options: argparse.Namespace) -> int:
         files.write_json(options.json, verify.content(verification, found))
         say(f"JSON: {options.json}")
     return 0
-
-
-def _load_model(options: argparse.Namespace) -> Any:
-    """The autoencoder named by --model, --dtype and --device."""
-    import torch
-
-    from fixpoint.adapters.autoencoder import EMBEDDED, Autoencoder
-
-    try:
-        device = torch.device(options.device)
-        float(torch.zeros(1, device=device))
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {options.device!r} cannot be used: {_one_line(error)}") from None
-    dtype = getattr(torch, options.dtype)
-    if options.model in EMBEDDED and not Path(options.model).exists():
-        return Autoencoder.embedded(options.model, dtype=dtype, device=device)
-    return Autoencoder.from_pretrained(options.model, dtype=dtype, device=device)
-
-
-def _sayer(quiet: bool) -> Callable[[str], None]:
-    return (lambda line: None) if quiet else (lambda line: print(line, flush=True))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
