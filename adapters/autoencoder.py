@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +11,56 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.adapters import autoencoder_folder
+from fixpoint.adapters.autoencoder_classes import (
+    CLASSES,
+    SIGNED,
+    Convention,
+    Medium,
+    Refused,
+    Settings,
+)
+
 EMBEDDED = ("kl", "adversarial")
-SUPPORTED = ("AutoencoderKL",)
 
 
 class Autoencoder:
-    """An encoder/decoder pair: pictures on [-1, 1], latents in the pipeline's scaling.
+    """An encoder/decoder pair: pictures and videos on [-1, 1], latents in the pipeline's scaling.
 
     `encode` takes the mode of the posterior. Both work in the model's dtype and on its device and
-    return float32 there; the model itself is never changed. Latents are those that a diffusers
-    pipeline takes as `latents=`: `(raw - shift) * scale`.
+    return float32 there; the model itself is never changed. Latents are those that the diffusion
+    of a diffusers pipeline works on: `(raw - shift) * scale`, in the pipeline's arrangement.
 
     Attributes:
         model: the diffusers model.
-        factor: pixels per latent cell along a side; sides of pictures must be multiples of it.
+        medium: "picture": x is (batch, colours, height, width); "video": (batch, colours, frames,
+            height, width); "audio": (batch, channels, samples), or of spectrograms (batch, mel
+            bins, frames) or (batch, channels, frames, mel bins).
+        sample_channels: colours or channels of x.
+        factor: pixels, samples or frames of a spectrogram per latent cell along a side.
+        sizes: which sizes of x come back from `decode(encode(x))`, axis by axis.
         channels: of the latents.
+        settings: what was chosen of the decoder.
     """
 
-    def __init__(self, model: Any, *, factor: int, channels: int, shift: Tensor, scale: Tensor):
+    def __init__(
+        self,
+        model: Any,
+        convention: Convention,
+        *,
+        channels: int,
+        sample_channels: int,
+        shift: Tensor,
+        scale: Tensor,
+        settings: Settings | None = None,
+    ):
         self.model = model
-        self.factor = factor
+        self.convention = convention
         self.channels = channels
+        self.sample_channels = sample_channels
+        self.factor = convention.factor(model)
+        self.sizes = convention.sizes(model)
+        self.settings = settings or Settings()
         self.shift = shift.to(model.device)
         self.scale = scale.to(model.device)
 
@@ -45,26 +72,61 @@ class Autoencoder:
     def device(self) -> torch.device:
         return self.model.device
 
-    def encode(
-        self, pictures: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch channels rows columns"]:
-        """E: pictures on [-1, 1] to scaled latents, float32."""
-        posterior = self.model.encode(pictures.to(self.device, self.dtype)).latent_dist
-        raw = posterior.mode().float()
-        return (raw - self.shift.to(raw.device)) * self.scale.to(raw.device)
+    @property
+    def medium(self) -> Medium:
+        return self.convention.medium
+
+    def encode(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch channels *cells"]:
+        """E: x to scaled latents, float32."""
+        x = x.to(self.device)
+        if self.convention.pixels != SIGNED:
+            x = self.convention.pixels.to_model(x.float())
+        raw = self._pass(self.convention.encode, x.to(self.dtype)).float()
+        if self.convention.layout is not None:
+            raw = self.convention.layout.to_pipeline(raw)
+        return (raw - _beside(self.shift, raw)) * _beside(self.scale, raw)
 
     def decode(
-        self, latents: Float[Tensor, "batch channels rows columns"]
-    ) -> Float[Tensor, "batch 3 height width"]:
-        """D: scaled latents to pictures, float32, not clipped."""
+        self, latents: Float[Tensor, "batch channels *cells"]
+    ) -> Float[Tensor, "batch *sample"]:
+        """D: scaled latents to x, float32, not clipped."""
         raw = self.raw(latents.to(self.device)).to(self.dtype)
-        return self.model.decode(raw).sample.float()
+
+        def decoded(model: Any, rows: Tensor) -> Tensor:
+            return self.convention.decode(model, rows, self.settings)
+
+        return self.convention.pixels.from_model(self._pass(decoded, raw).float())
 
     def raw(
-        self, latents: Float[Tensor, "batch channels rows columns"]
-    ) -> Float[Tensor, "batch channels rows columns"]:
+        self, latents: Float[Tensor, "batch channels *cells"]
+    ) -> Float[Tensor, "batch raw_channels *raw_cells"]:
         """Scaled latents as the model's own `decode` takes them."""
-        return latents / self.scale.to(latents.device) + self.shift.to(latents.device)
+        raw = latents / _beside(self.scale, latents) + _beside(self.shift, latents)
+        return raw if self.convention.layout is None else self.convention.layout.to_model(raw)
+
+    def check_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
+        """Refuse an x whose shape would not come back from `decode(encode(x))`.
+
+        Raises:
+            ValueError: with the sizes that would do.
+        """
+        name, axes = type(self.model).__name__, ", ".join(self.sizes.names)
+        if len(shape) != 2 + len(self.sizes.rules) or shape[1] != self.sample_channels:
+            raise ValueError(
+                f"{name} takes {self.medium}s of shape (batch, {self.sample_channels}, {axes}), "
+                f"got {tuple(shape)}"
+            )
+        self.sizes.check(shape, self.medium, name)
+
+    def _pass(self, function: Callable[[Any, Tensor], Tensor], rows: Tensor) -> Tensor:
+        """A pass through the model, which is left as it was found, also by an error."""
+        try:
+            if self.convention.alone and len(rows) > 1:
+                return torch.cat([function(self.model, row) for row in rows.split(1)])
+            return function(self.model, rows)
+        finally:
+            if self.convention.tidy is not None:
+                self.convention.tidy(self.model)
 
     def copy(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Autoencoder:
         """A copy with weights of its own, in evaluation mode and without gradients.
@@ -73,7 +135,7 @@ class Autoencoder:
             dtype: of the copy; None for the model's own. diffusers' `config.force_upcast` is not
                 asked: it is True unless a model says otherwise, also for models that do well in
                 float16. Where one does not, its latents overflow to infinity; bfloat16 has the
-                range of float32.
+                range of float32, and `from_diffusers(model, upcast=True)` asks.
             channels_last: store the weights of convolutions as `torch.channels_last`, which the
                 kernels for GPUs and 16 bits want.
 
@@ -89,11 +151,13 @@ class Autoencoder:
         try:
             model = copy.deepcopy(self.model).eval().requires_grad_(False)
             model.zero_grad(set_to_none=True)
-            with _quiet_diffusers():
+            with autoencoder_folder.quiet_diffusers():
                 if dtype is not None:
                     model = model.to(dtype)
             if channels_last:
-                model = model.to(memory_format=torch.channels_last)
+                for parameter in model.parameters():  # those of 3-D convolutions have five axes
+                    if parameter.dim() == 4:
+                        parameter.data = parameter.data.to(memory_format=torch.channels_last)
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             message = " ".join(str(error).split())
             raise ValueError(f"the model cannot be copied: {message}") from error
@@ -102,38 +166,72 @@ class Autoencoder:
         return copied
 
     def __repr__(self) -> str:
+        medium = "" if self.medium == "picture" else f"{self.medium}, "
         return (
-            f"Autoencoder({type(self.model).__name__}, factor {self.factor}, "
+            f"Autoencoder({type(self.model).__name__}, {medium}factor {self.factor}, "
             f"{self.channels} channels, {str(self.dtype).removeprefix('torch.')}, {self.device})"
         )
 
     @classmethod
-    def from_diffusers(cls, model: Any) -> Autoencoder:
+    def from_diffusers(
+        cls,
+        model: Any,
+        *,
+        decode_chunk_size: int | None = None,
+        decode_timestep: float | None = None,
+        seed: int | None = None,
+        upcast: bool = False,
+    ) -> Autoencoder:
         """Wrap a loaded diffusers autoencoder, which keeps its dtype, device and settings.
 
+        Args:
+            model: of a class that `autoencoder_classes()` lists as taken.
+            decode_chunk_size: AutoencoderKLTemporalDecoder: frames decoded together, as by the
+                pipeline that made the video; None for all of them, the pipeline's default.
+            decode_timestep: LTX decoders conditioned on a timestep: the pipeline's, by default 0.
+            seed: of decoders with noise in them: the noise is the same for every call and row.
+            upcast: do as pipelines do that honour `config.force_upcast`: where it is set, and the
+                model is in float16, work in float32, on a private copy. By default float16 is
+                taken at its word, as pipelines of Stable Diffusion 1 and 2 do with the same flag.
+
         Raises:
-            TypeError: the class is not one of the supported family.
+            TypeError: the class is none of these. ValueError: a configuration that cannot be
+                taken, or an option that its class does not have.
         """
         name = type(model).__name__
-        if name not in SUPPORTED:
-            raise TypeError(
-                f"{name} is not supported; supported: {', '.join(SUPPORTED)}. For any other pair "
-                "use DecoderInversion(encode, decode, image) with its functions"
-            )
-        config = model.config
-        if (config.in_channels, config.out_channels) != (3, 3):
+        convention = _convention(name, f"{name} is")
+        reason = convention.refuse(model)
+        if convention.needs_tiling and not model.use_tiling:
+            reason = "it works with tiling alone: call enable_tiling() on it first"
+        if reason is not None:
+            raise ValueError(f"this {name} cannot be taken: {reason}")
+        given = {
+            "decode_chunk_size": decode_chunk_size,
+            "decode_timestep": decode_timestep,
+            "seed": seed,
+        }
+        settings = _settings(name, convention, given)
+        inward, outward = convention.colours(model)
+        if inward != outward:
             raise ValueError(
-                f"the autoencoder must take and give RGB pictures, but has in_channels "
-                f"{config.in_channels} and out_channels {config.out_channels}"
+                f"the autoencoder must take and give the same {_CHANNELS[convention.medium]}, but "
+                f"has in_channels {inward} and out_channels {outward}"
             )
-        channels = config.latent_channels
-        scale = _numbers(config, "scaling_factor", 1.0, channels, positive=True)
-        shift = _numbers(config, "shift_factor", 0.0, channels)
-        if config.get("latents_mean") is not None:
-            shift = _numbers(config, "latents_mean", 0.0, channels)
-        std = _numbers(config, "latents_std", 1.0, channels, positive=True)
-        factor = 2 ** (len(config.block_out_channels) - 1)
-        return cls(model, factor=factor, channels=channels, shift=shift, scale=scale / std)
+        channels = model.config[convention.channels]
+        shift, scale = convention.statistics(model, channels)
+        wrapped = cls(
+            model,
+            convention,
+            channels=channels * (1 if convention.layout is None else convention.layout.channels),
+            sample_channels=inward,
+            shift=shift,
+            scale=scale,
+            settings=settings,
+        )
+        honoured = convention.upcast and model.config.get("force_upcast")
+        if upcast and honoured and model.dtype == torch.float16:
+            return wrapped.copy(torch.float32)
+        return wrapped
 
     @classmethod
     def from_pretrained(
@@ -142,52 +240,32 @@ class Autoencoder:
         *,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        decode_chunk_size: int | None = None,
+        decode_timestep: float | None = None,
+        seed: int | None = None,
     ) -> Autoencoder:
         """Load an autoencoder from a folder in diffusers' format; never from the network.
 
         Args:
             folder: holds `config.json` and safetensors weights, or a whole pipeline with a `vae`
-                folder inside.
+                (or `movq`, `vqvae`) folder inside.
             dtype, device: of the loaded model.
+            decode_chunk_size, decode_timestep, seed: as for `from_diffusers`.
 
         Raises:
             FileNotFoundError: the folder, its configuration or its weights are missing.
             ValueError: the folder holds something else. TypeError: an unsupported class.
         """
-        folder = _autoencoder_folder(Path(folder))
-        name = _class_name(folder)
-        if name not in SUPPORTED:
-            raise TypeError(
-                f"{folder} holds a {name}, which is not supported; "
-                f"supported: {', '.join(SUPPORTED)}"
-            )
-        if not any(folder.glob("*.safetensors")):
-            raise FileNotFoundError(
-                f"{folder} holds no safetensors weights (pickled ones are never loaded); "
-                "save the model again with save_pretrained(..., safe_serialization=True)"
-            )
-        import diffusers
-
-        try:
-            with _quiet_diffusers():
-                model, found = getattr(diffusers, name).from_pretrained(
-                    folder,
-                    torch_dtype=dtype,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    low_cpu_mem_usage=False,
-                    output_loading_info=True,
-                )
-        except Exception as error:  # diffusers lets everything through that its parts raise
-            message = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{folder} could not be loaded: {message}") from error
-        for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-            if found.get(kind):
-                raise ValueError(
-                    f"the weights in {folder} do not fit its config.json: "
-                    f"{len(found[kind])} {kind.replace('_', ' ')}, {found[kind][0]!r} the first"
-                )
-        return cls.from_diffusers(model.to(device).eval().requires_grad_(False))
+        folder = autoencoder_folder.autoencoder_folder(Path(folder))
+        name = autoencoder_folder.class_name(folder)
+        convention = _convention(name, f"{folder} holds a {name}, which is")
+        model = autoencoder_folder.load(folder, name, dtype)
+        model = model.to(device).eval().requires_grad_(False)
+        if convention.needs_tiling:
+            model.enable_tiling()
+        return cls.from_diffusers(
+            model, decode_chunk_size=decode_chunk_size, decode_timestep=decode_timestep, seed=seed
+        )
 
     @classmethod
     def embedded(
@@ -220,55 +298,44 @@ def offloaded(model: torch.nn.Module) -> bool:
     )
 
 
-@contextmanager
-def _quiet_diffusers() -> Iterator[None]:
-    """Errors alone are reported inside the block."""
-    from diffusers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
+_CHANNELS = {"picture": "colours", "video": "colours", "audio": "channels"}
 
 
-def _autoencoder_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"model folder {folder} {what}")
-    if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
-        folder = folder / "vae"
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} is not a model folder: it holds neither config.json nor model_index.json "
-            "with a vae folder"
-        )
-    return folder
+def _convention(name: str, subject: str) -> Convention:
+    """How the class `name` is called.
+
+    Raises:
+        TypeError: it is not one of the table, or refused by it.
+    """
+    entry = CLASSES.get(name)
+    if isinstance(entry, Convention):
+        return entry
+    if isinstance(entry, Refused):
+        raise TypeError(f"{subject} not supported: {entry.reason}")
+    raise TypeError(
+        f"{subject} not supported; fixpoint.adapters.autoencoder_classes() lists what is. For any "
+        "other pair use DecoderInversion(encode, decode, image) with its functions"
+    )
 
 
-def _class_name(folder: Path) -> str:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        return str(config["_class_name"])
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / 'config.json'} names no diffusers class") from error
+def _settings(name: str, convention: Convention, given: dict[str, Any]) -> Settings:
+    chosen = {option: value for option, value in given.items() if value is not None}
+    for option in chosen:
+        if option not in convention.settings:
+            owners = [
+                owner
+                for owner, entry in sorted(CLASSES.items())
+                if isinstance(entry, Convention) and option in entry.settings
+            ]
+            raise ValueError(f"{option} belongs to {', '.join(owners)}, not to {name}")
+    return Settings(**chosen)
 
 
-def _numbers(
-    config: Any, name: str, default: float, channels: int, *, positive: bool = False
-) -> Tensor:
-    """A number, or one per latent channel, of a configuration: () or (1, channels, 1, 1)."""
-    value = config.get(name)
-    value = default if value is None else value
-    try:
-        numbers = torch.tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError):
-        numbers = torch.tensor(torch.nan)
-    fits = numbers.dim() == 0 or numbers.shape == (channels,)
-    if not fits or not bool(numbers.isfinite().all()) or (positive and bool((numbers <= 0).any())):
-        raise ValueError(
-            f"{name} of the autoencoder's configuration must be a number"
-            f"{' above 0' if positive else ''}, or {channels} of them; got {value!r}"
-        )
-    return numbers if numbers.dim() == 0 else numbers.reshape(1, channels, 1, 1)
+def _beside(numbers: Tensor, latents: Tensor) -> Tensor:
+    """Statistics of latents, shaped to stand beside them."""
+    numbers = numbers.to(latents.device)
+    if numbers.dim() == 1:
+        return numbers.reshape(1, -1, *[1] * (latents.dim() - 2))
+    if numbers.dim() == 5:  # of single frames, the first ones of which there are
+        return numbers[:, :, : latents.shape[2]]
+    return numbers

@@ -213,7 +213,7 @@ def evaluation(
         if compile:
             return CompiledEvaluation(encode, decode, image.device)
         return Evaluation(encode, decode)
-    reason = _loops(autoencoder.model) if compile else None
+    reason = _loops(autoencoder.model) or _remembers(autoencoder) if compile else None
     if dtype is None and (not compile or reason):
         return Evaluation(encode, decode, reason)
     try:
@@ -277,6 +277,18 @@ def _loops(model: Any) -> str | None:
                 f"{setting} is on: its loop over {parts} would be unrolled, and compiled anew for "
                 "every size"
             )
+    return None
+
+
+def _remembers(autoencoder: Autoencoder) -> str | None:
+    """Why the way a class is called speaks against compiling it."""
+    convention, name = autoencoder.convention, type(autoencoder.model).__name__
+    if convention.tidy is not None:
+        return f"{name} keeps frames on the model from one part of a pass to the next"
+    if convention.alone:
+        return f"{name} takes rows one by one: the loop would be compiled anew for every number"
+    if "seed" in convention.settings:
+        return f"{name} has noise in it, which is drawn anew from its seed for every pass"
     return None
 
 

@@ -19,11 +19,12 @@ from fixpoint.adapters.decoder_inversion import DecoderInversion
 from fixpoint.adapters.observations import (
     EightBit,
     Identity,
+    Jpeg,
     Observation,
     RoundingCells,
     as_observation,
 )
-from fixpoint.adapters.pictures import Pictures, as_pictures, check_sides, to_pil
+from fixpoint.adapters.pictures import Pictures, as_values, check_sides, to_pil
 from fixpoint.adapters.regularised import Prior, RegularisedInversion, regularised, unshrunk
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
@@ -75,7 +76,16 @@ class Inversion:
         return nmse_db(self.latent, truth)
 
     def to_pil(self) -> list[Any]:
-        """The reconstructions as 8-bit PIL images."""
+        """The reconstructions as 8-bit PIL images.
+
+        Raises:
+            ValueError: they are no RGB pictures.
+        """
+        if self.reconstruction.dim() != 4 or self.reconstruction.shape[1] != 3:
+            raise ValueError(
+                "only RGB pictures become PIL images; the reconstruction has shape "
+                f"{tuple(self.reconstruction.shape)}"
+            )
         return [to_pil(row) for row in self.reconstruction]
 
 
@@ -147,6 +157,7 @@ def invert(
         if observation is None
         else observation
     )
+    check_observation(autoencoder, seen)
     pair = autoencoder.encode, autoencoder.decode
     operator = (
         DecoderInversion(*pair, values, seen, compile=compile)
@@ -319,9 +330,37 @@ def readable(
             f"expected an Autoencoder, got {type(autoencoder).__name__}; wrap a diffusers model "
             "with Autoencoder.from_diffusers"
         )
-    pictures = as_pictures(image, value_range)
-    check_sides(pictures.values, autoencoder.factor)
+    pictures = read(autoencoder, image, value_range)
+    if autoencoder.medium == "picture":
+        check_sides(pictures.values, autoencoder.factor)
+    autoencoder.check_shape(pictures.values.shape)
     return pictures
+
+
+def read(autoencoder: Autoencoder, image: Any, value_range: tuple[float, float] | None) -> Pictures:
+    """x as a tensor, by the autoencoder's medium, and how it was observed."""
+    return as_values(
+        image,
+        autoencoder.medium,
+        autoencoder.sample_channels,
+        len(autoencoder.sizes.rules),
+        value_range,
+    )
+
+
+def check_observation(autoencoder: Autoencoder, observation: Observation) -> None:
+    """Refuse JPEG of anything but RGB pictures.
+
+    Raises:
+        ValueError: x is something else.
+    """
+    parts = observation.observations if isinstance(observation, PerRow) else (observation,)
+    of_pictures = autoencoder.medium == "picture" and autoencoder.sample_channels == 3
+    if not of_pictures and any(isinstance(part, Jpeg) for part in parts):
+        raise ValueError(
+            f"JPEG is an observation of RGB pictures, not of a {autoencoder.medium} with "
+            f"{autoencoder.sample_channels} channels"
+        )
 
 
 @torch.no_grad()
@@ -334,10 +373,11 @@ def finish(
     observation: Observation,
     solution: Solution | None = None,
 ) -> Inversion:
+    decoded = autoencoder.decode(latent)
     return Inversion(
         latent=latent,
         picture=values,
-        reconstruction=autoencoder.decode(latent).clamp(-1, 1),
+        reconstruction=decoded if autoencoder.medium == "audio" else decoded.clamp(-1, 1),
         evaluations=evaluations,
         seconds=seconds,
         observation=observation,

@@ -108,6 +108,39 @@ def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> P
     raise TypeError(f"not a picture: {type(image).__name__}")
 
 
+def as_values(
+    given: Any, medium: str, channels: int, axes: int, value_range: tuple[float, float] | None
+) -> Pictures:
+    """What an autoencoder takes, from whatever holds it.
+
+    Args:
+        given: for RGB pictures as for `as_pictures`; else a tensor (batch, channels, *axes): float,
+            or for pictures and videos uint8.
+        medium: "picture", "video" or "audio".
+        channels: colours, or channels of sound.
+        axes: how many follow them.
+        value_range: as for `as_pictures`; sound is taken as it is.
+
+    Raises:
+        TypeError, ValueError: something else, or NaN, or values outside the range.
+    """
+    if medium == "picture" and channels == 3:
+        return as_pictures(given, value_range)
+    if not isinstance(given, Tensor):
+        raise TypeError(
+            f"this autoencoder takes {medium}s as tensors (batch, {channels}, ...), got "
+            f"{type(given).__name__}"
+        )
+    if given.dim() != 2 + axes or given.shape[1] != channels:
+        raise ValueError(
+            f"{medium}s of this autoencoder are tensors of {2 + axes} axes, (batch, {channels}, "
+            f"...), got {tuple(given.shape)}"
+        )
+    if medium == "audio":
+        return Pictures(_finite_floats(given, medium), Identity())
+    return _from_values(given, value_range, medium)
+
+
 def check_sides(values: Float[Tensor, "batch 3 height width"], factor: int) -> None:
     """Refuse pictures whose sides the autoencoder cannot divide.
 
@@ -185,13 +218,23 @@ def _from_tensor(tensor: Tensor, value_range: tuple[float, float] | None) -> Pic
             "a tensor must be (3, height, width) or (batch, 3, height, width), "
             f"got {tuple(tensor.shape)}"
         )
-    if tensor.dtype == torch.uint8:
-        return Pictures(from_levels(tensor.float()), EightBit())
+    return _from_values(tensor, value_range, "picture")
+
+
+def _finite_floats(tensor: Tensor, medium: str) -> Tensor:
     if not tensor.is_floating_point():
-        raise TypeError(f"a tensor must be uint8 or floating point, got {tensor.dtype}")
+        allowed = "floating point" if medium == "audio" else "uint8 or floating point"
+        raise TypeError(f"a tensor must be {allowed}, got {tensor.dtype}")
     values = tensor.detach().float()
     if not bool(values.isfinite().all()):
-        raise ValueError("the picture contains NaN or infinity")
+        raise ValueError(f"the {medium} contains NaN or infinity")
+    return values
+
+
+def _from_values(tensor: Tensor, value_range: tuple[float, float] | None, medium: str) -> Pictures:
+    if tensor.dtype == torch.uint8:
+        return Pictures(from_levels(tensor.float()), EightBit())
+    values = _finite_floats(tensor, medium)
     if value_range is None:
         if values.numel() and float(values.min()) >= 0:
             raise ValueError(
@@ -210,7 +253,7 @@ def _from_tensor(tensor: Tensor, value_range: tuple[float, float] | None) -> Pic
         values = 2 * values - 1
     if values.numel() and float(values.abs().max()) > 3:
         raise ValueError(
-            f"values go up to {float(values.abs().max()):.4g}: that is not a picture on [-1, 1]"
+            f"values go up to {float(values.abs().max()):.4g}: that is not a {medium} on [-1, 1]"
         )
     if not len(values):
         return Pictures(values, Identity())
