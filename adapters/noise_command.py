@@ -1,0 +1,280 @@
+"""`fixpoint noise`: from picture files back to the noise that a diffusion model made them of."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fixpoint.adapters.options import add_model, placement, sayer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fixpoint.adapters.latent_diffusion import LatentDiffusion
+    from fixpoint.adapters.recover_noise import RecoveredNoise
+
+METHODS = ("naive", "backward-euler")
+DECODER_INVERSIONS = ("ours", "encoder", "gradient")
+REFUSED = "REFUSED"
+
+
+def add_to(commands: Any) -> None:
+    """Register the command with the subparsers of `fixpoint`."""
+    noise = commands.add_parser(
+        "noise",
+        help="recover the noise that a diffusion model made each picture of",
+        description="Inverts the decoder, then the sampling. Writes, for every picture, "
+        "NAME.noise.safetensors (z_T, of variance 1) and NAME.latent.safetensors (z_0, in the "
+        "pipeline's scaling).",
+    )
+    noise.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_model(
+        noise, default="diffusion", embedded='"diffusion" or "flow", which ship with fixpoint'
+    )
+    noise.add_argument(
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="that the pictures were made with; where it is not known leave it out",
+    )
+    noise.add_argument("--negative-prompt", metavar="TEXT")
+    noise.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
+    noise.add_argument(
+        "--guidance", type=float, default=1.0, metavar="G", help="of the sampler; 1 for none"
+    )
+    noise.add_argument(
+        "--method", choices=METHODS, default="naive", help="of inverting the sampling"
+    )
+    noise.add_argument(
+        "--decoder-inversion", choices=DECODER_INVERSIONS, default="ours", help="default ours"
+    )
+    noise.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="safetensors with the true noise of the (one) picture, to report the NMSE",
+    )
+    noise.add_argument("--out", type=Path, default=Path("noise"), metavar="DIR")
+    noise.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
+    noise.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    noise.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything, load the model, then go picture by picture.
+
+    Returns:
+        0, or 1 where a row diverged or ended in NaN, or 2 where a picture was refused that only
+        the model could judge. The JSON report holds whatever was done, also when the run is
+        interrupted.
+    """
+    from fixpoint.adapters import files
+    from fixpoint.adapters.pictures import as_pictures, read_picture
+
+    say = sayer(options.quiet)
+    _check_options(options)
+    images = [read_picture(path) for path in options.pictures]
+    for image in images:
+        as_pictures(image)
+    truth = None if options.truth is None else _read_noise(options.truth)
+    files.check_outputs(options.out, options.json)
+    model = load_model(options)
+    _check_model(options, model, images, truth)
+
+    say(f"{model}, {options.method}, decoder inversion: {options.decoder_inversion}")
+    entries: list[dict[str, Any]] = []
+    try:
+        for path, image in zip(options.pictures, images, strict=True):
+            try:
+                entries.append(_picture(options, model, path, image, truth))
+                say(_line(entries[-1]))
+            except ValueError as error:
+                message = " ".join(str(error).split())
+                entries.append({"picture": str(path), "status": REFUSED, "message": message})
+                print(f"fixpoint: error: {path}: {message}", file=sys.stderr)
+    finally:
+        if options.json is not None:
+            files.write_json(options.json, _settings(options, model) | {"pictures": entries})
+            say(f"JSON: {options.json}")
+    statuses = {entry["status"] for entry in entries}
+    return 2 if REFUSED in statuses else 1 if statuses & {"NONFINITE", "DIVERGED"} else 0
+
+
+def load_model(options: argparse.Namespace) -> LatentDiffusion:
+    """The diffusion model named by --model, --dtype and --device."""
+    from fixpoint.adapters.latent_diffusion import EMBEDDED, LatentDiffusion
+
+    dtype, device = placement(options)
+    if options.model in EMBEDDED and not Path(options.model).exists():
+        return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
+    return LatentDiffusion.from_pretrained(options.model, dtype=dtype, device=device)
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {options.steps}")
+    if not 1 <= options.guidance < math.inf:
+        raise ValueError(f"--guidance must be at least 1, got {options.guidance}")
+    if options.negative_prompt is not None and options.guidance == 1:
+        raise ValueError("--negative-prompt goes with --guidance above 1")
+    if options.truth is not None and len(options.pictures) > 1:
+        raise ValueError("--truth goes with one picture")
+    stems = [path.stem for path in options.pictures]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
+
+
+def _read_noise(path: Path) -> Tensor:
+    """The tensor "noise" of a safetensors file, or the only one it holds."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if "noise" in tensors:
+        return tensors["noise"]
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    raise ValueError(f'{path} holds no tensor "noise", but {sorted(tensors)}')
+
+
+def _check_model(
+    options: argparse.Namespace, model: LatentDiffusion, images: list[Any], truth: Tensor | None
+) -> None:
+    """What only the model can tell of the options and pictures."""
+    from fixpoint.adapters.inversion import readable
+    from fixpoint.adapters.sampling_steps import schedule_of
+
+    model.check_sampling(
+        options.prompt, guidance=options.guidance, negative_prompt=options.negative_prompt
+    )
+    schedule_of(model.pipeline.scheduler, options.steps, velocity=model.velocity)
+    for path, image in zip(options.pictures, images, strict=True):
+        try:
+            values = readable(model.autoencoder, image, None).values
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+        sides = (side // model.autoencoder.factor for side in values.shape[-2:])
+        expected = (1, model.latent_shape[0], *sides)
+        if truth is not None and truth.shape != expected:
+            raise ValueError(
+                f"the true noise has shape {tuple(truth.shape)}, that of {path} has {expected}"
+            )
+
+
+def _picture(
+    options: argparse.Namespace,
+    model: LatentDiffusion,
+    path: Path,
+    image: Any,
+    truth: Tensor | None,
+) -> dict[str, Any]:
+    """Recover the noise of one picture and write its files; returns its entry in the report."""
+    from fixpoint.adapters.measure import PeakMemory
+    from fixpoint.adapters.recover_noise import recover_noise
+
+    with PeakMemory(model.device) as memory:
+        found = recover_noise(
+            model,
+            image,
+            options.prompt,
+            steps=options.steps,
+            guidance=options.guidance,
+            negative_prompt=options.negative_prompt,
+            method=options.method,
+            decoder_inversion=options.decoder_inversion,
+            progress=not options.quiet and sys.stderr.isatty(),
+        )
+    residuals = found.trajectory.residuals
+    entry: dict[str, Any] = {
+        "picture": str(path),
+        "status": _status(found),
+        "network_evaluations": int(found.evaluations),
+        "seconds": found.seconds,
+        "standard_deviation": _number(float(found.noise.std())),
+        "peak_bytes": memory.added,
+    }
+    if residuals is not None:
+        entry["largest_residual"] = _number(float(residuals.max()))
+    if found.inversion is not None:
+        entry["decoder"] = {
+            "status": found.inversion.status[0].name if found.inversion.status else None,
+            "evaluations": int(found.inversion.evaluations),
+            "psnr_db": _number(float(found.inversion.psnr_db)),
+            "seconds": found.inversion.seconds,
+        }
+    if truth is not None:
+        entry["nmse_db"] = _number(float(found.nmse_db(truth.to(found.noise))))
+    return entry | _write(options, path, found)
+
+
+def _status(found: RecoveredNoise) -> str | None:
+    """Of the first part that was no success; None where no solver ran on the sampling."""
+    if not bool(found.noise.isfinite().all()):
+        return "NONFINITE"
+    return found.trajectory.status[0].name if found.trajectory.status else None
+
+
+def _write(options: argparse.Namespace, path: Path, found: RecoveredNoise) -> dict[str, str]:
+    from safetensors.torch import save_file
+
+    from fixpoint.adapters import files
+    from fixpoint.whole_file import write_whole
+
+    noise = options.out / f"{path.stem}.noise.safetensors"
+    latent = options.out / f"{path.stem}.latent.safetensors"
+    made = {"model": str(options.model), "prompt": options.prompt, "steps": str(options.steps)}
+    made["guidance"] = str(options.guidance)
+    tensors = {"noise": found.noise.cpu().contiguous()}
+    write_whole(noise, lambda temporary: save_file(tensors, temporary, made))
+    files.write_latent(latent, found.latent, {"scaling": "pipeline", "model": str(options.model)})
+    return {"noise": str(noise), "latent": str(latent)}
+
+
+def _settings(options: argparse.Namespace, model: LatentDiffusion) -> dict[str, Any]:
+    import diffusers
+    import torch
+
+    from fixpoint.version import __version__
+
+    return {
+        "model": str(options.model),
+        "description": repr(model),
+        "prompt": options.prompt,
+        "negative_prompt": options.negative_prompt,
+        "steps": options.steps,
+        "guidance": options.guidance,
+        "method": options.method,
+        "decoder_inversion": options.decoder_inversion,
+        "dtype": options.dtype,
+        "device": str(model.device),
+        "versions": {
+            "fixpoint": __version__,
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _line(entry: dict[str, Any]) -> str:
+    parts = [f"{entry['picture']}: {entry['status'] or 'done'}"]
+    decoder = entry.get("decoder")
+    if decoder is not None and decoder["psnr_db"] is not None:
+        parts.append(f"PSNR {decoder['psnr_db']:.1f} dB")
+    if entry.get("nmse_db") is not None:
+        parts.append(f"NMSE of the noise {entry['nmse_db']:.1f} dB")
+    parts += [f"{entry['network_evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
+    return ", ".join(parts) + f" -> {entry['noise']}"
+
+
+def _number(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
