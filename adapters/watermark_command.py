@@ -91,6 +91,13 @@ def add_to(commands: Any) -> None:
     )
     _add_key_options(classify)
     classify.add_argument(
+        "--by",
+        choices=("distance", "angle"),
+        default="distance",
+        help="what makes a key near: the paper's distance, or the angle, which does not mind a key "
+        "that came back weaker than it was (default distance)",
+    )
+    classify.add_argument(
         "--truth",
         nargs="+",
         metavar="LABEL",
@@ -214,6 +221,8 @@ def _classify(options: argparse.Namespace) -> int:
 
     say = sayer(options.quiet)
     pictures, truth = len(options.pictures), options.truth
+    if options.by == "angle" and "zeros" in options.keys:
+        raise ValueError("--by angle: the key zeros has no direction")
     if truth is not None and len(truth) not in (1, pictures):
         raise ValueError(
             f"--truth takes one label for all pictures or one for each: {len(truth)} for {pictures}"
@@ -223,13 +232,13 @@ def _classify(options: argparse.Namespace) -> int:
     for label in truth or ():
         if label not in task.names:
             raise ValueError(f"--truth {label}: the keys are {', '.join(task.names)}")
-    content: dict[str, Any] = {"keys": task.names, "truth": truth}
+    content: dict[str, Any] = {"keys": task.names, "by": options.by, "truth": truth}
     entries: list[dict[str, Any]] = []
     try:
         for path, keys, noise in _noises(options, task):
             entry: dict[str, Any] = {"picture": str(path), "status": _status(noise)}
             if entry["status"] == DONE:
-                found = classify(noise, keys)
+                found = classify(noise, keys, by=options.by)
                 distances = found.distances[0].tolist()
                 entry["label"] = found.names[0]
                 entry["distances"] = dict(zip(found.keys, distances, strict=True))

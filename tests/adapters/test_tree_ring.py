@@ -277,6 +277,32 @@ class TestClassification:
         assert torch.equal(found.distances[:, 2], keys[2].distance(noise))
         assert torch.equal(classify(noise[[3]], keys).distances, found.distances[[3]])
 
+    def test_a_key_that_came_back_weak_is_read_by_its_angle_and_not_by_its_distance(self):
+        keys = [TreeRing.paper(LATENT, key=key) for key in (1, 2, 3)]
+        marked = torch.cat([key.embed(white(20, LATENT, seed)) for seed, key in enumerate(keys)])
+        truth = torch.arange(3).repeat_interleave(20)
+        weak = 0.4 * marked + white(60, LATENT, seed=5)
+        by_distance = (classify(weak, keys).labels == truth).double().mean()
+        found = classify(weak, keys, by="angle")
+        assert (found.labels == truth).double().mean() > by_distance + 0.1
+        # The strength of the noise is of no account.
+        torch.testing.assert_close(
+            classify(7 * weak, keys, by="angle").distances, found.distances, rtol=1e-4, atol=1e-5
+        )
+        torch.testing.assert_close(
+            classify(marked, keys, by="angle").distances.gather(1, truth[:, None]),
+            torch.zeros(60, 1, dtype=torch.float64),
+            rtol=0,
+            atol=1e-5,
+        )
+
+    def test_an_angle_needs_a_direction(self):
+        noise = white(1, (16, 16))
+        with pytest.raises(ValueError, match="zeros is zero and has no direction"):
+            classify(noise, [TreeRing.zeros((16, 16))], by="angle")
+        with pytest.raises(ValueError, match="distance"):
+            classify(noise, [TreeRing.rand((16, 16))], by="cosine")
+
     def test_keys_must_have_names_to_be_told_apart_by(self):
         key = TreeRing.zeros((16, 16))
         with pytest.raises(ValueError, match="two keys are called 'zeros'"):
