@@ -1,4 +1,4 @@
-"""The command line: `fixpoint invert`, `fixpoint demo` and `fixpoint verify`.
+"""The command line: `fixpoint invert`, `demo`, `verify`, `watermark`, `noise`, `edit`, `attribute`.
 
 Exit codes: 0 done, 1 an inversion ended in NaN or divergence, or the computation failed, 2 bad
 input, 130 interrupted.
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fixpoint.adapters import attribute_command, edit_command, noise_command, watermark_command
 from fixpoint.adapters.options import add_model, load_autoencoder, one_line, sayer
 from fixpoint.version import __version__
 from fixpoint.whole_file import write_whole
@@ -165,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     verify.add_argument("--quiet", action="store_true", help="print nothing but errors")
     verify.set_defaults(run=_verify)
+    for command in (watermark_command, noise_command, edit_command, attribute_command):
+        command.add_to(commands)
     return parser
 
 
