@@ -300,6 +300,9 @@ def save(
     """Write the pipeline's folder: weights in float16, what others have already as links."""
     out.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).half().save_pretrained(out / "unet")
+    configuration = json.loads((out / "unet" / "config.json").read_text())
+    configuration.pop("_name_or_path", None)  # of the machine that trained it
+    (out / "unet" / "config.json").write_text(json.dumps(configuration, indent=2) + "\n")
     scheduler.save_pretrained(out / "scheduler")  # type: ignore[attr-defined]
     shared = {"vae": "../kl"}
     if texts is not None:
