@@ -13,6 +13,7 @@ What a window may be is a matter of the autoencoder:
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -300,7 +301,7 @@ class _Span:
     context: int = 0
 
 
-class _Division:
+class _Division(ABC):
     """How the videos of an autoencoder may be taken apart.
 
     `units` count what cannot be split; windows hold whole units.
@@ -334,11 +335,13 @@ class _Division:
 
     def check_parts(self, units: int, options: dict[str, Any]) -> None:
         """Refuse windows shorter than the video where there can be none."""
+        return
 
+    @abstractmethod
     def spans(self, frames: int, units: int) -> list[_Span]:
         """The windows of a video of so many frames, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def invert(
         self,
         video: Tensor,
@@ -347,7 +350,7 @@ class _Division:
         observation: Observation,
         options: dict[str, Any],
     ) -> Inversion:
-        raise NotImplementedError
+        """The inversion of one window, what is before it known."""
 
     def as_video(self, rows: Tensor) -> Tensor:
         """Rows of an inversion, latents or frames, as one video."""
