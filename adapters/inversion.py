@@ -339,7 +339,8 @@ def readable(
 
 def read(autoencoder: Autoencoder, image: Any, value_range: tuple[float, float] | None) -> Pictures:
     """x as a tensor, by the autoencoder's medium, and how it was observed."""
-    if autoencoder.medium == "video" and autoencoder.sample_channels == 3:
+    video = autoencoder.medium == "video" and autoencoder.sample_channels == 3
+    if video and not isinstance(image, Tensor):
         from fixpoint.adapters.video import as_videos  # it needs this module's neighbours
 
         videos = as_videos(image, value_range)

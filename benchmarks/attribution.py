@@ -51,7 +51,8 @@ from fixpoint.adapters.roc import Roc
 from fixpoint.whole_file import write_whole
 
 MODEL, OTHER = "kl", "adversarial"
-SIDE, SEED = 64, 70_000
+SIDE, SEED = 64, 81_000  # the score was chosen on draws from another seed
+CALIBRATION_SEED = 70_007
 BATCH = 17
 COUNTS = {"generated": 17, "encodings": 17, "photographs": 34, "other model": 34, "smooth": 34}
 OURS = ("generated", "encodings")
@@ -172,7 +173,7 @@ def measure(kinds: Sequence[str], quick: bool = False) -> dict[str, Any]:
 def _steps_in_the_same_time(
     autoencoder: Autoencoder, pictures: Tensor
 ) -> tuple[int, dict[str, float]]:
-    """Gradient steps that take as long as ours, timed on one batch after a run of each."""
+    """Gradient steps that take the processor as long as ours, timed after a run of each."""
     batch = EightBit()(pictures[:BATCH])
     few = 4
 
@@ -187,9 +188,9 @@ def _steps_in_the_same_time(
         run()
         times = []
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.process_time()
             run()
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         seconds[name] = min(times) / len(batch)
     steps = max(1, round(few * seconds["ours"] / seconds["gradient"]))
     return steps, {"ours": seconds["ours"], "gradient": seconds["gradient"] * steps / few}
@@ -298,8 +299,9 @@ def markdown(results: dict[str, Any]) -> str:
     lines = [
         f'`embedded("{results["model"]}")`, pictures of {SIDE} x {SIDE} pixels. Its own: '
         f"{positives}. Others: {negatives}. At most {EVALUATIONS} iterations, "
-        f"{clock['ours']:.2f} s a picture; gradient descent takes {results['gradient_steps']} "
-        f"steps in {clock['gradient']:.2f} s. AUC, with its 95 % interval by resampling pictures "
+        f"{clock['ours']:.2f} s of the processor a picture; gradient descent takes "
+        f"{results['gradient_steps']} steps in {clock['gradient']:.2f} s. AUC, with its 95 % "
+        "interval by resampling pictures "
         "(which cannot widen where none is misplaced), then the share of its own pictures found "
         "at 1 % false positives, with its exact 95 % interval.",
         "",
@@ -394,7 +396,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
 def make_calibrations(out: Path) -> None:
     """The calibrations that ship with the package, of training pictures, for 8-bit pictures."""
     for name in (MODEL, OTHER):
-        stream = TrainingPictures(SIDE, CALIBRATION_PICTURES, SEED + 7, procedural=24)
+        stream = TrainingPictures(SIDE, CALIBRATION_PICTURES, CALIBRATION_SEED, procedural=24)
         made = calibrate(
             Autoencoder.embedded(name), as_pictures(next(stream)).values, value_range=(-1, 1)
         )

@@ -442,7 +442,7 @@ def test_eight_bit_videos_are_seen_as_pictures_are():
 @pytest.mark.parametrize(
     ("name", "given", "error", "words"),
     [
-        ("AutoencoderKLWan", [1.0], TypeError, "takes videos as tensors"),
+        ("AutoencoderKLWan", [1.0], TypeError, "not a picture"),
         ("AutoencoderOobleck", torch.zeros(1, 2, 64, dtype=torch.uint8), TypeError, "floating"),
         ("AutoencoderOobleck", torch.full((1, 2, 64), torch.nan), ValueError, "audio contains NaN"),
     ],

@@ -1,5 +1,6 @@
 import argparse
 import json
+import sys
 
 import pipelines
 import pytest
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fixpoint.adapters import latent_diffusion, recover_noise, watermark_command
+from fixpoint.adapters import latent_diffusion, watermark_command
 from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures import as_pictures
 from fixpoint.adapters.tree_ring import TreeRing
@@ -47,7 +48,8 @@ class Exact:
 def model(monkeypatch):
     exact = Exact()
     monkeypatch.setattr(watermark_command, "load_diffusion", lambda options: exact)
-    monkeypatch.setattr(recover_noise, "recover_noise", exact.recover)
+    module = sys.modules["fixpoint.adapters.recover_noise"]  # its function goes by the same name
+    monkeypatch.setattr(module, "recover_noise", exact.recover)
     return exact
 
 
