@@ -269,7 +269,8 @@ def test_the_embedded_calibrations_fit_their_autoencoders(name):
     reference = Calibration.embedded(name)
     assert reference.model == digest_of_model(Autoencoder.embedded(name))
     assert reference.smallest_p_value <= 0.01
-    assert max(float(scores.max()) for scores in reference.groups.values()) < 10
+    # The lowest score of a picture that the model did make: 14.1 (docs/attribution.md).
+    assert max(float(scores.max()) for scores in reference.groups.values()) < 14
 
 
 def test_words_for_an_observation_hold_in_another_process():

@@ -196,7 +196,7 @@ def test_a_picture_whose_noise_is_not_finite_does_not_harm_the_others(
             found.noise[0, 1, 0, 0] = torch.nan
         return found
 
-    monkeypatch.setattr(recover_noise, "recover_noise", fail_once)
+    monkeypatch.setattr(sys.modules["fixpoint.adapters.recover_noise"], "recover_noise", fail_once)
     report = tmp_path / "r.json"
     options = ["--truth", "paper-2", "--json", report]
     assert run("classify", *pictures, *options) == 1
@@ -215,7 +215,7 @@ def test_an_interrupted_run_reports_what_was_done(model, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return recover(*arguments, **options)
 
-    monkeypatch.setattr(recover_noise, "recover_noise", interrupt)
+    monkeypatch.setattr(sys.modules["fixpoint.adapters.recover_noise"], "recover_noise", interrupt)
     report = tmp_path / "r.json"
     with pytest.raises(KeyboardInterrupt):
         run("detect", *pictures, "--key", "ring", "--json", report)
