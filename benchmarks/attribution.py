@@ -387,7 +387,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("false positive rate")
         axis.set_ylabel("true positive rate")
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=8, frameon=False, loc="lower right")
+        axis.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="lower right")
     for axis in axes[len(names) :]:
         axis.set_axis_off()
     write_whole(path, lambda temporary: figure.savefig(temporary))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from context import machine_name, mean_and_interval, number, ready_for_json, table
+from PIL import Image
 from torch import Tensor
 
 from fixpoint.adapters import EightBit, invert, invert_by_gradient, nmse_db, to_pil
@@ -239,7 +240,15 @@ def draw(task: Task, edits: dict[str, Edit], path: Path) -> None:
         axis.set_xticks([])
         axis.set_yticks([])
     figure.colorbar(picture, ax=axes[:, 2:], fraction=0.02, label="error (8-bit levels)")
-    write_whole(path, lambda temporary: figure.savefig(temporary))
+    write_whole(path, lambda temporary: _save_small(figure, temporary))
+
+
+def _save_small(figure: Any, path: Path) -> None:
+    """As a PNG of 128 colours: maps of noise do not compress."""
+    figure.savefig(path)
+    with Image.open(path) as drawn:
+        small = drawn.convert("RGB").quantize(128)
+    small.save(path, "PNG", optimize=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
