@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fixpoint.adapters.options import add_model, load_autoencoder, placement, sayer
-from fixpoint.version import __version__
 
 if TYPE_CHECKING:
     from fixpoint.adapters.attribution import Calibration
@@ -231,7 +229,7 @@ def _kind(observation: Observation) -> str:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    import torch
+    from fixpoint.adapters.versions import versions
 
     return {
         "model": str(options.model),
@@ -240,9 +238,5 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "false_positive_rate": options.false_positive_rate,
         "calibration": None if options.calibration is None else str(options.calibration),
         "real_pictures": len(options.real or ()),
-        "versions": {
-            "fixpoint": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
 import sys
 from pathlib import Path
 from typing import Any
 
-from fixpoint.adapters.options import add_model, placement, sayer
-from fixpoint.version import __version__
+from fixpoint.adapters.options import add_diffusion_model, load_diffusion, sayer
 
 DECODER_INVERSIONS = ("ours", "encoder", "gradient")
 METHODS = ("naive", "backward-euler")
@@ -40,9 +38,7 @@ def add_to(commands: Any) -> None:
         help="that the picture was made with, or that describes it",
     )
     parser.add_argument("--new-prompt", required=True, metavar="NEW")
-    add_model(
-        parser, default="diffusion", embedded='"diffusion" or "flow", which ship with fixpoint'
-    )
+    add_diffusion_model(parser)
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
     parser.add_argument(
         "--guidance", type=float, default=3.0, metavar="G", help="of the new prompt (default 3)"
@@ -89,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     image, mask = read_picture(options.picture), read_picture(options.mask)
     edited = read_mask(mask, as_pictures(image).values.shape)
     files.check_outputs(options.out, options.json)
-    model = _load(options)
+    model = load_diffusion(options)
     say(f"{model}, decoder inversion: {options.decoder_inversion}")
     found = edit(
         model,
@@ -118,8 +114,8 @@ def run(options: argparse.Namespace) -> int:
         "picture": str(options.picture),
         "edited": str(picture) if finite else None,
         "latent": str(latent) if finite else None,
-        "background_nmse_db": _number(float(found.background_nmse_db)),
-        "background_psnr_db": _number(float(found.background_psnr_db)),
+        "background_nmse_db": files.finite_or_none(float(found.background_nmse_db)),
+        "background_psnr_db": files.finite_or_none(float(found.background_psnr_db)),
         "background_share": float(found.background.double().mean()),
         "evaluations": int(found.evaluations),
         "seconds": found.seconds,
@@ -152,17 +148,8 @@ def _check_options(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 
-def _load(options: argparse.Namespace) -> Any:
-    from fixpoint.adapters.latent_diffusion import EMBEDDED, LatentDiffusion
-
-    dtype, device = placement(options)
-    if options.model in EMBEDDED and not Path(options.model).exists():
-        return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
-    return LatentDiffusion.from_pretrained(options.model, dtype=dtype, device=device)
-
-
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    import torch
+    from fixpoint.adapters.versions import versions
 
     return {
         "model": str(options.model),
@@ -177,14 +164,5 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "method": options.method,
         "decoder_inversion": options.decoder_inversion,
         "refine": options.refine,
-        "versions": {
-            "fixpoint": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
-
-
-def _number(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
-    return value if math.isfinite(value) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,16 +20,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
-def write_latent(path: Path, latent: Tensor, metadata: dict[str, str]) -> None:
-    """Latents as safetensors under the name "latent"."""
+def finite_or_none(value: float) -> float | None:
+    """The number as JSON can hold it, which knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
+def write_latent(
+    path: Path, latent: Tensor, metadata: dict[str, str], *, name: str = "latent"
+) -> None:
+    """Latents as safetensors under their name."""
     from safetensors.torch import save_file
 
-    tensors = {"latent": latent.detach().cpu().contiguous()}
+    tensors = {name: latent.detach().cpu().contiguous()}
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
-def read_latent(path: Path) -> Tensor:
-    """The tensor "latent" of a safetensors file, or the only one it holds.
+def read_latent(path: Path, *, name: str = "latent") -> Tensor:
+    """The tensor of this name of a safetensors file, or the only one it holds.
 
     Raises:
         ValueError: the file is missing, damaged, or holds several others.
@@ -40,11 +48,11 @@ def read_latent(path: Path) -> Tensor:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if "latent" in tensors:
-        return tensors["latent"]
+    if name in tensors:
+        return tensors[name]
     if len(tensors) == 1:
         return next(iter(tensors.values()))
-    raise ValueError(f'{path} holds no tensor "latent", but {sorted(tensors)}')
+    raise ValueError(f'{path} holds no tensor "{name}", but {sorted(tensors)}')
 
 
 def check_folder(folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,11 +29,12 @@ from fixpoint.adapters.observations import (
     Observation,
     WhiteNoise,
 )
+from fixpoint.adapters.options import check_distinct
 from fixpoint.adapters.pictures import as_pictures, check_sides, read_picture, to_pil, turned
+from fixpoint.adapters.versions import versions
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, Broyden, ForwardStep, InertialKM
 from fixpoint.status import Status
-from fixpoint.version import __version__
 from fixpoint.whole_file import write_whole
 
 FAILED = (Status.NONFINITE.name, Status.DIVERGED.name)
@@ -109,10 +108,7 @@ def _check_options(options: argparse.Namespace) -> None:
         WhiteNoise(level=options.noise_level)  # refuses what is out of range
     if options.truth is not None and len(options.pictures) > 1:
         raise ValueError("--truth goes with one picture")
-    stems = [path.stem for path in options.pictures]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
+    check_distinct(options.pictures)
 
 
 def _check_size(
@@ -149,16 +145,18 @@ def _picture(
         "evaluations": evaluations,
         "seconds": inversion.seconds,
         "milliseconds_per_evaluation": 1e3 * inversion.seconds / max(1, evaluations),
-        "psnr_db": _number(float(inversion.psnr_db)),
+        "psnr_db": files.finite_or_none(float(inversion.psnr_db)),
         "peak_bytes": memory.added,
     }
     if inversion.solution is not None:
         status, norm = inversion.status[0], float(inversion.latent.norm())
         entry["status"], entry["message"] = status.name, status.message
         residual = float(inversion.solution.residual_norm)
-        entry["relative_residual"] = _number(residual / norm) if norm > 0 else None
+        entry["relative_residual"] = files.finite_or_none(residual / norm) if norm > 0 else None
     if truth is not None:
-        entry["nmse_db"] = _number(float(inversion.nmse_db(truth.to(inversion.latent))))
+        entry["nmse_db"] = files.finite_or_none(
+            float(inversion.nmse_db(truth.to(inversion.latent)))
+        )
     return entry | _write(options, autoencoder, path, inversion)
 
 
@@ -249,11 +247,7 @@ def _settings(options: argparse.Namespace, autoencoder: Autoencoder) -> dict[str
         "dtype": options.dtype,
         "compile": options.compile,
         "device": str(autoencoder.device),
-        "versions": {
-            "fixpoint": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 
@@ -265,8 +259,3 @@ def _line(entry: dict[str, Any]) -> str:
         parts.append(f"NMSE {entry['nmse_db']:.1f} dB")
     parts += [f"{entry['evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
     return ", ".join(parts) + f" -> {entry['latent']}"
-
-
-def _number(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
-    return value if math.isfinite(value) else None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixpoint.adapters.options import add_model, placement, sayer
+from fixpoint.adapters.options import add_diffusion_model, check_distinct, load_diffusion, sayer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +31,7 @@ def add_to(commands: Any) -> None:
         "pipeline's scaling).",
     )
     noise.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_model(
-        noise, default="diffusion", embedded='"diffusion" or "flow", which ship with fixpoint'
-    )
+    add_diffusion_model(noise)
     noise.add_argument(
         "--prompt",
         default="",
@@ -80,9 +77,9 @@ def run(options: argparse.Namespace) -> int:
     images = [read_picture(path) for path in options.pictures]
     for image in images:
         as_pictures(image)
-    truth = None if options.truth is None else _read_noise(options.truth)
+    truth = None if options.truth is None else files.read_latent(options.truth, name="noise")
     files.check_outputs(options.out, options.json)
-    model = load_model(options)
+    model = load_diffusion(options)
     _check_model(options, model, images, truth)
 
     say(f"{model}, {options.method}, decoder inversion: {options.decoder_inversion}")
@@ -104,16 +101,6 @@ def run(options: argparse.Namespace) -> int:
     return 2 if REFUSED in statuses else 1 if statuses & {"NONFINITE", "DIVERGED"} else 0
 
 
-def load_model(options: argparse.Namespace) -> LatentDiffusion:
-    """The diffusion model named by --model, --dtype and --device."""
-    from fixpoint.adapters.latent_diffusion import EMBEDDED, LatentDiffusion
-
-    dtype, device = placement(options)
-    if options.model in EMBEDDED and not Path(options.model).exists():
-        return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
-    return LatentDiffusion.from_pretrained(options.model, dtype=dtype, device=device)
-
-
 def _check_options(options: argparse.Namespace) -> None:
     if options.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {options.steps}")
@@ -123,26 +110,7 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ValueError("--negative-prompt goes with --guidance above 1")
     if options.truth is not None and len(options.pictures) > 1:
         raise ValueError("--truth goes with one picture")
-    stems = [path.stem for path in options.pictures]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
-
-
-def _read_noise(path: Path) -> Tensor:
-    """The tensor "noise" of a safetensors file, or the only one it holds."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if "noise" in tensors:
-        return tensors["noise"]
-    if len(tensors) == 1:
-        return next(iter(tensors.values()))
-    raise ValueError(f'{path} holds no tensor "noise", but {sorted(tensors)}')
+    check_distinct(options.pictures)
 
 
 def _check_model(
@@ -177,6 +145,7 @@ def _picture(
     truth: Tensor | None,
 ) -> dict[str, Any]:
     """Recover the noise of one picture and write its files; returns its entry in the report."""
+    from fixpoint.adapters import files
     from fixpoint.adapters.measure import PeakMemory
     from fixpoint.adapters.recover_noise import recover_noise
 
@@ -198,20 +167,20 @@ def _picture(
         "status": _status(found),
         "network_evaluations": int(found.evaluations),
         "seconds": found.seconds,
-        "standard_deviation": _number(float(found.noise.std())),
+        "standard_deviation": files.finite_or_none(float(found.noise.std())),
         "peak_bytes": memory.added,
     }
     if residuals is not None:
-        entry["largest_residual"] = _number(float(residuals.max()))
+        entry["largest_residual"] = files.finite_or_none(float(residuals.max()))
     if found.inversion is not None:
         entry["decoder"] = {
             "status": found.inversion.status[0].name if found.inversion.status else None,
             "evaluations": int(found.inversion.evaluations),
-            "psnr_db": _number(float(found.inversion.psnr_db)),
+            "psnr_db": files.finite_or_none(float(found.inversion.psnr_db)),
             "seconds": found.inversion.seconds,
         }
     if truth is not None:
-        entry["nmse_db"] = _number(float(found.nmse_db(truth.to(found.noise))))
+        entry["nmse_db"] = files.finite_or_none(float(found.nmse_db(truth.to(found.noise))))
     return entry | _write(options, path, found)
 
 
@@ -223,26 +192,19 @@ def _status(found: RecoveredNoise) -> str | None:
 
 
 def _write(options: argparse.Namespace, path: Path, found: RecoveredNoise) -> dict[str, str]:
-    from safetensors.torch import save_file
-
     from fixpoint.adapters import files
-    from fixpoint.whole_file import write_whole
 
     noise = options.out / f"{path.stem}.noise.safetensors"
     latent = options.out / f"{path.stem}.latent.safetensors"
     made = {"model": str(options.model), "prompt": options.prompt, "steps": str(options.steps)}
     made["guidance"] = str(options.guidance)
-    tensors = {"noise": found.noise.cpu().contiguous()}
-    write_whole(noise, lambda temporary: save_file(tensors, temporary, made))
+    files.write_latent(noise, found.noise, made, name="noise")
     files.write_latent(latent, found.latent, {"scaling": "pipeline", "model": str(options.model)})
     return {"noise": str(noise), "latent": str(latent)}
 
 
 def _settings(options: argparse.Namespace, model: LatentDiffusion) -> dict[str, Any]:
-    import diffusers
-    import torch
-
-    from fixpoint.version import __version__
+    from fixpoint.adapters.versions import versions
 
     return {
         "model": str(options.model),
@@ -255,12 +217,7 @@ def _settings(options: argparse.Namespace, model: LatentDiffusion) -> dict[str, 
         "decoder_inversion": options.decoder_inversion,
         "dtype": options.dtype,
         "device": str(model.device),
-        "versions": {
-            "fixpoint": __version__,
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
 
 
@@ -273,8 +230,3 @@ def _line(entry: dict[str, Any]) -> str:
         parts.append(f"NMSE of the noise {entry['nmse_db']:.1f} dB")
     parts += [f"{entry['network_evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
     return ", ".join(parts) + f" -> {entry['noise']}"
-
-
-def _number(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
-    return value if math.isfinite(value) else None

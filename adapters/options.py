@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from fixpoint.adapters.autoencoder import Autoencoder
+    from fixpoint.adapters.latent_diffusion import LatentDiffusion
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -32,6 +33,13 @@ def add_model(
     parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
 
 
+def add_diffusion_model(parser: argparse.ArgumentParser) -> None:
+    """--model, --dtype and --device, of a diffusion model."""
+    add_model(
+        parser, default="diffusion", embedded='"diffusion" or "flow", which ship with fixpoint'
+    )
+
+
 def load_autoencoder(options: argparse.Namespace) -> Autoencoder:
     """The autoencoder named by --model, --dtype and --device."""
     from fixpoint.adapters.autoencoder import EMBEDDED, Autoencoder
@@ -40,6 +48,28 @@ def load_autoencoder(options: argparse.Namespace) -> Autoencoder:
     if options.model in EMBEDDED and not Path(options.model).exists():
         return Autoencoder.embedded(options.model, dtype=dtype, device=device)
     return Autoencoder.from_pretrained(options.model, dtype=dtype, device=device)
+
+
+def load_diffusion(options: argparse.Namespace) -> LatentDiffusion:
+    """The diffusion model named by --model, --dtype and --device."""
+    from fixpoint.adapters.latent_diffusion import EMBEDDED, LatentDiffusion
+
+    dtype, device = placement(options)
+    if options.model in EMBEDDED and not Path(options.model).exists():
+        return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
+    return LatentDiffusion.from_pretrained(options.model, dtype=dtype, device=device)
+
+
+def check_distinct(pictures: Sequence[Path]) -> None:
+    """Refuse pictures whose results would go by the same name.
+
+    Raises:
+        ValueError: with the names.
+    """
+    stems = [path.stem for path in pictures]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
 
 
 def placement(options: argparse.Namespace) -> tuple[torch.dtype, torch.device]:

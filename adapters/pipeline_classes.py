@@ -144,10 +144,6 @@ def wan_transformer(
 # Autoencoders.
 
 
-def picture_autoencoder(model: Any) -> Autoencoder:
-    return Autoencoder.from_diffusers(model)
-
-
 def upcast_autoencoder(model: Any) -> Autoencoder:
     """As SDXL's pipeline: float16 is worked in float32 where `config.force_upcast` says so."""
     return Autoencoder.from_diffusers(model, upcast=True)
@@ -211,7 +207,7 @@ PIPELINES = {
     "StableDiffusionPipeline": PipelineClass(
         network="unet",
         autoencoder="vae",
-        wrap=picture_autoencoder,
+        wrap=Autoencoder.from_diffusers,
         tell=stable_diffusion_prompt,
         call=unet,
         latent_shape=unet_shape,
@@ -239,7 +235,7 @@ PIPELINES = {
     "LDMPipeline": PipelineClass(
         network="unet",
         autoencoder="vqvae",
-        wrap=picture_autoencoder,
+        wrap=Autoencoder.from_diffusers,
         tell=None,
         call=unet,
         latent_shape=unet_shape,
@@ -247,7 +243,7 @@ PIPELINES = {
     "WanPipeline": PipelineClass(
         network="transformer",
         autoencoder="vae",
-        wrap=picture_autoencoder,
+        wrap=Autoencoder.from_diffusers,
         tell=wan_prompt,
         call=wan_transformer,
         latent_shape=wan_shape,

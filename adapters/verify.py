@@ -14,8 +14,6 @@ run reaches. For every crop
 from __future__ import annotations
 
 import math
-import platform
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +31,7 @@ from fixpoint.adapters.fitted_line import Line, fit_line
 from fixpoint.adapters.inversion import nmse_db
 from fixpoint.adapters.pictures import check_sides
 from fixpoint.adapters.verify_crops import Crop, observation_of
+from fixpoint.adapters.versions import versions
 from fixpoint.certificate import Certificate, Claim, TheoremReport, Verdict
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
@@ -46,7 +45,6 @@ from fixpoint.monitors import (
 )
 from fixpoint.solve import Solution, solve
 from fixpoint.status import Status
-from fixpoint.version import __version__
 
 CONVERGED = 0.1
 """A crop counts as converged once its residual is below this part of its first value."""
@@ -377,19 +375,6 @@ def refuted_crops(result: MethodResult) -> list[bool] | None:
         any(not bool(claim.holds[row]) for claim in hypotheses)
         for row in range(len(result.outcomes))
     ]
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    import diffusers
-
-    return {
-        "fixpoint": __version__,
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "python": platform.python_version(),
-        "platform": f"{sys.platform} {platform.machine()}",
-    }
 
 
 def _run(

@@ -21,10 +21,10 @@ from fixpoint.adapters.verify import (
     positive_fraction,
     refuted_crops,
     typical,
-    versions,
 )
 from fixpoint.adapters.verify_findings import findings
 from fixpoint.adapters.verify_scatter import scatter, shade
+from fixpoint.adapters.versions import versions
 from fixpoint.whole_file import write_whole
 
 COARSE = 1e-3

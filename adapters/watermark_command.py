@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixpoint.adapters.options import add_model, placement, sayer
-from fixpoint.version import __version__
+from fixpoint.adapters.options import add_diffusion_model, load_diffusion, sayer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +105,7 @@ def add_to(commands: Any) -> None:
 
 
 def _add_diffusion(parser: argparse.ArgumentParser) -> None:
-    add_model(parser, default=MODEL, embedded='"diffusion" or "flow", which ship with fixpoint')
+    add_diffusion_model(parser)
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="of DDIM (default 50)")
     parser.add_argument(
         "--guidance",
@@ -191,6 +189,8 @@ def _embed(options: argparse.Namespace) -> int:
 
 
 def _detect(options: argparse.Namespace) -> int:
+    from fixpoint.adapters import files
+
     say = sayer(options.quiet)
     rate = options.false_positive_rate
     if not 0 < rate < 1:
@@ -206,7 +206,7 @@ def _detect(options: argparse.Namespace) -> int:
                 entry |= {
                     "distance": float(found.distance),
                     "p_value": float(found.p_value),
-                    "log10_p": _number(float(found.log10_p)),
+                    "log10_p": files.finite_or_none(float(found.log10_p)),
                     "found": bool(found.found),
                 }
             entries.append(entry)
@@ -271,16 +271,6 @@ def _confusion(
         "accuracy": confusion.accuracy,
         "interval": confusion.interval,
     }
-
-
-def load_diffusion(options: argparse.Namespace) -> Any:
-    """The diffusion model named by --model, --dtype and --device."""
-    from fixpoint.adapters.latent_diffusion import EMBEDDED, LatentDiffusion
-
-    dtype, device = placement(options)
-    if options.model in EMBEDDED and not Path(options.model).exists():
-        return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
-    return LatentDiffusion.from_pretrained(options.model, dtype=dtype, device=device)
 
 
 def named_key(options: argparse.Namespace, name: str, shape: Sequence[int]) -> TreeRing:
@@ -399,9 +389,8 @@ def _write_report(
 ) -> None:
     if options.json is None:
         return
-    import torch
-
     from fixpoint.adapters import files
+    from fixpoint.adapters.versions import versions
 
     settings: dict[str, Any] = {
         "model": str(options.model),
@@ -410,11 +399,7 @@ def _write_report(
         "prompt": options.prompt,
         "guidance": _guidance(options),
         "steps": options.steps,
-        "versions": {
-            "fixpoint": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     for option in ("method", "sampling_inversion"):
         if hasattr(options, option):
@@ -445,8 +430,3 @@ def _nearest(entry: dict[str, Any]) -> str:
         return FAILED
     near = ", ".join(f"{key} {value:.4g}" for key, value in entry["distances"].items())
     return f"{entry['label']} (distances: {near})"
-
-
-def _number(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
-    return value if math.isfinite(value) else None

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from context import machine_name, ready_for_json, table
+from marked_table import fill_in
 from pictures import TrainingPictures, held_out_crops
 from torch import Tensor
 
@@ -78,7 +79,6 @@ COLOURS = {
 }
 RATE = 0.01
 CALIBRATION_PICTURES = 99
-BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 MODELS = Path(fixpoint.adapters.__file__).parent / "models"
 
 
@@ -439,17 +439,8 @@ def main(arguments: list[str] | None = None) -> None:
     results = json.loads(stored.read_text())
     draw(results, options.out / "results" / "attribution.png")
     told = markdown(results)
-    page = options.out / "attribution.md"
-    if page.is_file():
-        text = with_table(page.read_text(encoding="utf-8"), told)
-        write_whole(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    fill_in(options.out / "attribution.md", told)
     print(told)
-
-
-def with_table(page: str, told: str) -> str:
-    """The page with what stands between its two marks renewed."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{told}\n\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

@@ -19,19 +19,18 @@ from typing import Any
 
 import torch
 from context import machine_name, number, ready_for_json, table
+from marked_table import fill_in
 
 from fixpoint import Anderson
 from fixpoint.adapters import Autoencoder, Identity, invert
 from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.stop import Divergence
-from fixpoint.whole_file import write_whole
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from autoencoders import TINY, decoded, residuals, taught, tiny
 
 STEPS = 150  # of training
 ITERATIONS = 60
-BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
 
 def measured(name: str, steps: int = STEPS, iterations: int = ITERATIONS) -> dict[str, Any]:
@@ -120,11 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_json(stored, results)
         print(name, results["classes"][name], flush=True)
     told = markdown(results)
-    page = options.out / "autoencoders.md"
-    if page.is_file():
-        before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-        text = f"{before}{BEGIN}\n\n{told}\n\n{END}{rest.split(END)[1]}"
-        write_whole(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    fill_in(options.out / "autoencoders.md", told)
     print(told)
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from context import machine_name, number, ready_for_json, summary, table
-from priors import with_table
+from marked_table import fill_in
 from watermark import PROMPTS
 
 from fixpoint import ForwardStep
@@ -28,7 +27,6 @@ from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.sampling import PAPER_TOLERANCE, Sampling, Trajectory
 from fixpoint.monitors import ForwardStepTheorem
-from fixpoint.whole_file import write_whole
 
 SETTINGS = ((50, 1.0), (50, 7.5), (4, 15.0))  # steps and guidance
 EQUAL = {"atol": PAPER_TOLERANCE, "rtol": 0.0}
@@ -137,10 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
         cases = [measure(*setting) for setting in SETTINGS]
         write_json(stored, ready_for_json({"machine": machine_name(), "cases": cases}))
     told = markdown(json.loads(stored.read_text()))
-    page = options.out / "diffusion-inversion.md"
-    if page.is_file():
-        text = with_table(page.read_text(encoding="utf-8"), told)
-        write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
+    fill_in(options.out / "diffusion-inversion.md", told)
     print(told)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from context import machine_name, mean_and_interval, number, ready_for_json, table
+from marked_table import fill_in
 from PIL import Image
 from torch import Tensor
 
@@ -34,7 +35,6 @@ from fixpoint.whole_file import write_whole
 PROMPTS = ("a photograph", "a texture", "dead leaves", "a page of text")
 COUNT, STEPS, GUIDANCE, SEED = 16, 25, 3.0, 41
 SHOWN = 4
-BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 METHODS = {
     "encoder": "encoder",
     "gradient": "gradient descent",
@@ -267,17 +267,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.render:
         write_json(folder / "editing.json", ready_for_json(measure(options.quick, folder)))
     told = markdown(json.loads((folder / "editing.json").read_text()))
-    page = options.out / "editing.md"
-    if page.is_file():
-        text = with_table(page.read_text(encoding="utf-8"), told)
-        write_whole(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    fill_in(options.out / "editing.md", told)
     print(told)
-
-
-def with_table(page: str, told: str) -> str:
-    """The page with what stands between its two marks renewed."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{told}\n\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from context import Context, machine_name, make_context, mean_and_interval, ready_for_json, table
 from hard_set import CONTENTS, SEED, Group, group, latents
+from marked_table import fill_in
 from pictures import TrainingPictures
 from torch import Tensor
 
@@ -29,7 +30,6 @@ from fixpoint.adapters import Autoencoder, EightBit, WhiteNoise, invert
 from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.regularised import EncoderPrior, OnPicture, latent_box, latent_prior
 from fixpoint.proximal import PerRow, TotalVariation2D
-from fixpoint.whole_file import write_whole
 
 EACH = 1  # latents a content
 EVALUATIONS = 30
@@ -39,7 +39,6 @@ GROUPS = ("Gaussian noise", f"Gaussian noise, {STRONG}", "JPEG 75", "JPEG 50", "
 SMOOTHING = 0.3  # weight of total variation, in levels of the noise of the picture
 CONTROL = "none, its steps"
 PRIORS = (CONTROL, "around E(x)", "Gaussian", "box", "total variation")
-BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
 
 def measure(context: Context) -> dict[str, Any]:
@@ -182,17 +181,8 @@ def main(arguments: list[str] | None = None) -> None:
         context = make_context(crops=1, quick=options.quick)
         write_json(stored, ready_for_json(measure(context)))
     told = markdown(json.loads(stored.read_text()))
-    page = options.out / "priors.md"
-    if page.is_file():
-        text = with_table(page.read_text(encoding="utf-8"), told)
-        write_whole(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    fill_in(options.out / "priors.md", told)
     print(told)
-
-
-def with_table(page: str, told: str) -> str:
-    """The page with what stands between its two marks renewed."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{told}\n\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

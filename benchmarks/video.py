@@ -24,7 +24,7 @@ from typing import Any
 import fresh_process
 import torch
 from context import machine_name, mebibytes, number, ready_for_json, table
-from priors import with_table
+from marked_table import fill_in
 from torch import Tensor
 
 from fixpoint.adapters import Autoencoder, EightBit, as_pictures, invert_by_gradient, nmse_db
@@ -32,7 +32,6 @@ from fixpoint.adapters.demo import PHOTOGRAPH
 from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.frame_windows import LOOKS_BACK, invert_video
 from fixpoint.adapters.video import PerFrame
-from fixpoint.whole_file import write_whole
 
 FRAMES, SIDE, QUICK = 16, 96, 32
 EVALUATIONS = {"per frame": 10, "temporal decoder": 4}
@@ -276,10 +275,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_json(stored, ready_for_json(measure(options.quick)))
         print(f"measured in {time.perf_counter() - started:.0f} s")
     told = markdown(json.loads(stored.read_text()))
-    page = options.out / "video.md"
-    if page.is_file():
-        text = with_table(page.read_text(encoding="utf-8"), told)
-        write_whole(page, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    fill_in(options.out / "video.md", told)
     print(told)
 
 

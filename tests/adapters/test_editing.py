@@ -18,6 +18,7 @@ from fixpoint.adapters.pictures import read_picture
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 benchmark = import_module("editing")
+marked_table = import_module("marked_table")
 STORED = ROOT / "docs" / "results" / "editing.json"
 PAGE = ROOT / "docs" / "editing.md"
 OLD, NEW, STEPS = "a cat", "a dog", 3
@@ -210,4 +211,4 @@ def test_results_become_pil_images(edited):
 
 def test_the_page_tells_what_is_stored():
     page, stored = PAGE.read_text(encoding="utf-8"), json.loads(STORED.read_text())
-    assert benchmark.with_table(page, benchmark.markdown(stored)) == page
+    assert marked_table.with_table(page, benchmark.markdown(stored)) == page
