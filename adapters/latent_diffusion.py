@@ -400,10 +400,13 @@ def _no_bars() -> Iterator[None]:
     ]
     for logging in shown:
         logging.disable_progress_bar()
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()  # it misses torchvision, which is not needed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
+        transformers.utils.logging.set_verbosity(verbosity)
         for logging in shown:
             logging.enable_progress_bar()

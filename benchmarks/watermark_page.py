@@ -148,9 +148,9 @@ def _robustness(found: dict[str, Any]) -> list[str]:
     return [
         "## What happens to a published picture",
         "",
-        "`diffusion`, the centred mask, the key in channel 3. Ours is told what happened to the picture, "
-        "which stands inside its operator. AUC and the shares found are of the key that a picture "
-        "carries, against as many pictures without a key.",
+        "`diffusion`, the centred mask, the key in channel 3. Ours is told what happened to the "
+        "picture, which stands inside its operator. AUC and the shares found are of the key that a "
+        "picture carries, against as many pictures without a key.",
         "",
         *table(head, rows, words=2),
         "",
