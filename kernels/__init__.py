@@ -20,6 +20,7 @@ from fixpoint.kernels.row_sums import (
     row_dot,
     row_norm,
     row_sums,
+    summation_dtype,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "row_dot",
     "row_norm",
     "row_sums",
+    "summation_dtype",
 ]

@@ -29,9 +29,11 @@ from fixpoint.kernels.row_sums import (
     empty_sums,
     frozen,
     is_short,
+    summation_dtype,
     widened,
 )
 from fixpoint.kernels.walk import (
+    dot,
     flags,
     jit,
     load,
@@ -239,8 +241,8 @@ def _anderson_mix_kernel(
     step = finite(point - x)
     store(following, row, index, inside, sizes, point)
     store(difference, row, index, inside, sizes, step)
-    put_sum(partial, 0, row, rows, block, blocks, tl.sum(point * point))
-    put_sum(partial, 1, row, rows, block, blocks, tl.sum(step * step))
+    put_sum(partial, 0, row, rows, block, blocks, dot(point, point))
+    put_sum(partial, 1, row, rows, block, blocks, dot(step, step))
 
 
 @jit
@@ -269,14 +271,14 @@ def _gram_row_kernel(
     old = load(anchor, row, index, inside, sizes, ACC)
     d = new - old
     store(difference, row, index, inside, sizes, finite(d))
-    put_sum(partial, 0, row, rows, block, blocks, tl.sum(new * new))
-    put_sum(partial, 1, row, rows, block, blocks, tl.sum(d * old))
-    put_sum(partial, 2, row, rows, block, blocks, tl.sum(d * d))
-    put_sum(partial, 3, row, rows, block, blocks, tl.sum(d * new))
+    put_sum(partial, 0, row, rows, block, blocks, dot(new, new))
+    put_sum(partial, 1, row, rows, block, blocks, dot(d, old))
+    put_sum(partial, 2, row, rows, block, blocks, dot(d, d))
+    put_sum(partial, 3, row, rows, block, blocks, dot(d, new))
     for i in tl.static_range(len(differences)):
         each = load(differences[i], row, index, inside, sizes, ACC)
-        put_sum(partial, 2 * i + 4, row, rows, block, blocks, tl.sum(each * d))
-        put_sum(partial, 2 * i + 5, row, rows, block, blocks, tl.sum(each * new))
+        put_sum(partial, 2 * i + 4, row, rows, block, blocks, dot(each, d))
+        put_sum(partial, 2 * i + 5, row, rows, block, blocks, dot(each, new))
 
 
 def _launch_mix(
@@ -342,9 +344,7 @@ _gram_row = operator(
         torch.empty_like(value, dtype=accumulation_dtype(value.dtype)),
         empty_sums(value, 2),
         *(
-            value.new_empty(
-                (len(value), 1 + len(differences)), dtype=accumulation_dtype(value.dtype)
-            )
+            value.new_empty((len(value), 1 + len(differences)), dtype=summation_dtype(value.device))
             for _ in range(2)
         ),
     ),

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, dots_reference, widened
-from fixpoint.kernels.walk import jit, load, place, put_sum, run, store, tl
+from fixpoint.kernels.row_sums import accumulation_dtype, dots_reference, summation_dtype, widened
+from fixpoint.kernels.walk import dot, jit, load, place, put_sum, run, store, tl
 
 
 def broyden_products(
@@ -112,11 +112,11 @@ def _broyden_products_kernel(
     r = load(residual, row, index, inside, sizes, ACC)
     for i in tl.static_range(len(s)):
         each = load(s[i], row, index, inside, sizes, ACC)
-        put_sum(partial, 4 * i, row, rows, block, blocks, tl.sum(each * a))
-        put_sum(partial, 4 * i + 2, row, rows, block, blocks, tl.sum(each * b))
-        put_sum(partial, 4 * i + 3, row, rows, block, blocks, tl.sum(each * r))
+        put_sum(partial, 4 * i, row, rows, block, blocks, dot(each, a))
+        put_sum(partial, 4 * i + 2, row, rows, block, blocks, dot(each, b))
+        put_sum(partial, 4 * i + 3, row, rows, block, blocks, dot(each, r))
         other = load(y[i], row, index, inside, sizes, ACC)
-        put_sum(partial, 4 * i + 1, row, rows, block, blocks, tl.sum(other * a))
+        put_sum(partial, 4 * i + 1, row, rows, block, blocks, dot(other, a))
 
 
 @jit
@@ -183,7 +183,7 @@ _broyden_products = operator(
     reference=_products_reference,
     launch=_launch_products,
     results=lambda s, y, dz, *rest: tuple(
-        dz.new_empty((len(dz), len(s)), dtype=accumulation_dtype(dz.dtype)) for _ in range(4)
+        dz.new_empty((len(dz), len(s)), dtype=summation_dtype(dz.device)) for _ in range(4)
     ),
 )
 _broyden_direction = operator(

@@ -27,7 +27,7 @@ from fixpoint.kernels.row_sums import (
     sums_reference,
     widened,
 )
-from fixpoint.kernels.walk import flags, jit, load, place, put_no_sums, put_sum, run, store, tl
+from fixpoint.kernels.walk import dot, flags, jit, load, place, put_no_sums, put_sum, run, store, tl
 
 
 def inertial_km(
@@ -137,7 +137,7 @@ def _inertial_km_kernel(
             y, t, previous_point, previous_residual, index, inside, sizes, ACC,
         )  # fmt: skip
         if previous_point is not None:
-            put_sum(partial, 5, row, rows, block, blocks, tl.sum(step * step))
+            put_sum(partial, 5, row, rows, block, blocks, dot(step, step))
 
 
 def _launch(

@@ -5,6 +5,9 @@ differ in its last bit from the same row's sum in a larger batch. Summing fixed 
 the two equal bit for bit, whatever the batch and the number of threads; the Triton kernels sum
 fixed blocks too, of another size and in the order of memory.
 
+Products are formed and added in float64, whatever the dtype of the rows: of float32 numbers they
+are exact there, and neither overflow nor vanish where the numbers themselves are representable.
+
 `row_sums` gives what stop rules and monitors ask of an iterate in one pass: ||T z||^2 and ||z||^2,
 and with a previous point <dT, dz>, ||dT||^2 and ||dz||^2. Updates that read these tensors anyway
 return the same sums along with their own results.
@@ -23,9 +26,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.walk import jit, load, place, put_sum, run, tl
+from fixpoint.kernels.walk import dot, jit, load, place, put_sum, run, tl
 
 BLOCK = 4096
+_LONG = 64 * BLOCK  # elements of a row that are widened at a time
 
 
 class PairSums(NamedTuple):
@@ -46,8 +50,13 @@ class RowSums(NamedTuple):
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which rows of `dtype` are summed: float64 for itself, float32 for the rest."""
+    """The dtype in which updates of `dtype` compute: float64 for itself, float32 for the rest."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def summation_dtype(device: torch.device) -> torch.dtype:
+    """The dtype in which products of a row are formed and added: float64, where there is one."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def widened(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -67,15 +76,15 @@ def row_sum(x: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
 def row_dot(
     a: Float[Tensor, "batch *shape"], b: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:
-    """`<a, b>` of every row, accumulated in float32 or, for float64, in float64."""
-    if wants_gradient(a, b):
-        return dot_reference(a, b)
-    return _dot(a, b)
+    """`<a, b>` of every row, added in float64 and rounded to the accumulation dtype."""
+    dot = dot_reference(a, b) if wants_gradient(a, b) else _dot(a, b)
+    return widened(dot, accumulation_dtype(a.dtype))
 
 
 def row_norm(a: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """`||a||` of every row, in the accumulation dtype."""
-    return row_dot(a, a).sqrt()
+    """`||a||` of every row, in the accumulation dtype; no square over- or underflows in it."""
+    squared = dot_reference(a, a) if wants_gradient(a) else _dot(a, a)
+    return widened(squared.sqrt(), accumulation_dtype(a.dtype))
 
 
 def row_sums(
@@ -99,19 +108,30 @@ def named_sums(sums: Float[Tensor, "count batch"]) -> RowSums:
 
 
 def dot_reference(a: Tensor, b: Tensor) -> Tensor:
-    dtype = accumulation_dtype(a.dtype)
-    product = widened(a, dtype) * widened(b, dtype)
-    if product.dim() != 2:
-        product = product.reshape(a.shape[0], math.prod(a.shape[1:]))
-    return row_sum(product)
+    same = a is b
+    if a.dim() != 2:
+        a, b = (x.reshape(len(x), math.prod(x.shape[1:])) for x in (a, b))
+    dtype = summation_dtype(a.device)
+    if a.shape[1] <= _LONG:
+        x = widened(a, dtype)
+        return row_sum(x * (x if same else widened(b, dtype)))
+    # Piece by piece, for float64 copies of long rows to stay small; the order is that of `row_sum`.
+    whole = a.shape[1] // BLOCK * BLOCK
+    pieces = [
+        (widened(x, dtype) * widened(y, dtype)).reshape(len(x), -1, BLOCK).sum(2)
+        for x, y in zip(a[:, :whole].split(_LONG, 1), b[:, :whole].split(_LONG, 1), strict=True)
+    ]
+    rest = widened(a[:, whole:], dtype) * widened(b[:, whole:], dtype)
+    return torch.cat(pieces, 1).sum(1) + rest.sum(1)
 
 
 def dots_reference(left: list[Tensor], right: list[Tensor]) -> Float[Tensor, "count batch"]:
-    """`<a, b>` of every row of each pair; the tensors are in the dtype of accumulation."""
+    """`<a, b>` of every row of each pair; the tensors are of one dtype."""
     if not is_short(left[0]):
         return torch.stack([dot_reference(a, b) for a, b in zip(left, right, strict=True)])
-    product = torch.stack(left)
-    product = product * (product if right is left else torch.stack(right))
+    dtype = summation_dtype(left[0].device)
+    product = widened(torch.stack(left), dtype)
+    product = product * (product if right is left else widened(torch.stack(right), dtype))
     if product.dim() != 3:
         product = product.reshape(*product.shape[:2], math.prod(product.shape[2:]))
     return product.sum(2)
@@ -135,7 +155,7 @@ def sums_reference(
     an update whose step is no pair's."""
     wide = accumulation_dtype(point.dtype)
     if not wanted:
-        return point.new_empty((0, len(point)), dtype=wide)
+        return point.new_empty((0, len(point)), dtype=summation_dtype(point.device))
     t, z = widened(residual, wide), widened(point, wide)
     left = right = [t, z]
     if previous_point is not None and previous_residual is not None:
@@ -156,7 +176,7 @@ def frozen(done: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
 
 def empty_sums(like: Tensor, count: int) -> Tensor:
     """(count, batch), for the results of an update."""
-    return like.new_empty((count, like.shape[0]), dtype=accumulation_dtype(like.dtype))
+    return like.new_empty((count, like.shape[0]), dtype=summation_dtype(like.device))
 
 
 def sums_count(wanted: bool, pair: object, more: int = 0) -> int:
@@ -174,14 +194,14 @@ def put_row_sums(
     partial, row, rows, block, blocks, z, t, previous_z, previous_t, index, inside, sizes, ACC
 ):
     """Store ||t||^2 and ||z||^2 of a block, with a previous point also its pair sums."""
-    put_sum(partial, 0, row, rows, block, blocks, tl.sum(t * t))
-    put_sum(partial, 1, row, rows, block, blocks, tl.sum(z * z))
+    put_sum(partial, 0, row, rows, block, blocks, dot(t, t))
+    put_sum(partial, 1, row, rows, block, blocks, dot(z, z))
     if previous_z is not None:
         dz = z - load(previous_z, row, index, inside, sizes, ACC)
         dt = t - load(previous_t, row, index, inside, sizes, ACC)
-        put_sum(partial, 2, row, rows, block, blocks, tl.sum(dt * dz))
-        put_sum(partial, 3, row, rows, block, blocks, tl.sum(dt * dt))
-        put_sum(partial, 4, row, rows, block, blocks, tl.sum(dz * dz))
+        put_sum(partial, 2, row, rows, block, blocks, dot(dt, dz))
+        put_sum(partial, 3, row, rows, block, blocks, dot(dt, dt))
+        put_sum(partial, 4, row, rows, block, blocks, dot(dz, dz))
 
 
 @jit
@@ -200,7 +220,7 @@ def _row_dot_kernel(
     row, block, index, inside = place(size, blocks, BLOCK)
     x = load(a, row, index, inside, sizes, ACC)
     y = load(b, row, index, inside, sizes, ACC)
-    put_sum(partial, 0, row, rows, block, blocks, tl.sum(x * y))
+    put_sum(partial, 0, row, rows, block, blocks, dot(x, y))
 
 
 @jit
@@ -260,7 +280,7 @@ _dot = operator(
     "row_dot(Tensor a, Tensor b) -> Tensor",
     reference=dot_reference,
     launch=_launch_dot,
-    results=lambda a, b: a.new_empty(a.shape[:1], dtype=accumulation_dtype(a.dtype)),
+    results=lambda a, b: a.new_empty(a.shape[:1], dtype=summation_dtype(a.device)),
 )
 _sums = operator(
     "row_sums(Tensor point, Tensor residual, Tensor? previous_point, Tensor? previous_residual)"

@@ -115,7 +115,7 @@ def run(
     *numbers: Any,
     accumulation: torch.dtype,
 ) -> Tensor:
-    """Launch a kernel over all blocks of all rows, and return its sums, (sums, rows).
+    """Launch a kernel over all blocks of all rows, and return its sums, (sums, rows), in float64.
 
     Operands are tensors of one shape, tuples of such, or None. The kernel takes them in this order,
     each as (address, stride of rows, strides within a row), then the tensor of its partial sums,
@@ -140,7 +140,7 @@ def run(
             return (each, *next(strides))
         return tuple(described(one) for one in each)
 
-    partial = flat[0].new_empty((sums, walked.rows, walked.blocks), dtype=accumulation)
+    partial = flat[0].new_empty((sums, walked.rows, walked.blocks), dtype=torch.float64)
     if not (walked.rows and walked.size):
         return partial.new_zeros((sums, walked.rows))
     # Triton launches on the current device, wherever the tensors are.
@@ -233,6 +233,12 @@ def load(operand, row, index, inside, sizes, ACC: tl.constexpr):
 def store(operand, row, index, inside, sizes, value):
     at = addresses(operand, row, index, sizes)
     tl.store(at, value.to(operand[0].dtype.element_ty), mask=inside)
+
+
+@jit
+def dot(a, b):
+    """The inner product of two blocks, formed and added in float64."""
+    return tl.sum(a.to(tl.float64) * b.to(tl.float64))
 
 
 @jit
