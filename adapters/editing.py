@@ -34,7 +34,8 @@ from fixpoint.adapters.pictures import Pictures, read_picture, to_pil
 from fixpoint.adapters.recover_noise import DecoderInverter, RecoveredNoise, recover_noise
 from fixpoint.adapters.sampling import Method
 from fixpoint.iterators import ForwardStep
-from fixpoint.solve import Solution, solve
+from fixpoint.solution import Solution
+from fixpoint.solve import solve
 from fixpoint.stop import Divergence
 
 REFINEMENT = 8

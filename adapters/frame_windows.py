@@ -35,7 +35,7 @@ from fixpoint.adapters.inversion import (
 from fixpoint.adapters.measure import PeakMemory
 from fixpoint.adapters.observations import Jpeg, Observation, as_observation
 from fixpoint.adapters.video import EachFrame, PerFrame, as_videos, check_count
-from fixpoint.solve import Solution
+from fixpoint.solution import Solution
 from fixpoint.status import Status
 
 LOOKS_BACK = {

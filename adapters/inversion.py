@@ -29,7 +29,8 @@ from fixpoint.adapters.regularised import Prior, RegularisedInversion, regularis
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Adam, Anderson, ForwardStep
-from fixpoint.solve import Solution, solve
+from fixpoint.solution import Solution
+from fixpoint.solve import solve
 from fixpoint.status import Status
 from fixpoint.stop import Divergence, NoiseFloor, Stagnation, StopRule
 

@@ -19,7 +19,8 @@ from fixpoint.adapters.sampling_steps import Schedule
 from fixpoint.certificate import Certificate
 from fixpoint.iterator import Iterator
 from fixpoint.monitors import Monitor
-from fixpoint.solve import Solution, solve
+from fixpoint.solution import Solution
+from fixpoint.solve import solve
 from fixpoint.status import Status
 from fixpoint.stop import Divergence, Stagnation, StopRule
 

@@ -43,7 +43,8 @@ from fixpoint.monitors import (
     InertialKMTheorem,
     Monitor,
 )
-from fixpoint.solve import Solution, solve
+from fixpoint.solution import Solution
+from fixpoint.solve import solve
 from fixpoint.status import Status
 
 CONVERGED = 0.1

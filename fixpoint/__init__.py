@@ -19,7 +19,8 @@ from fixpoint.iterators import (
 )
 from fixpoint.operator import Operator, as_operator, fixed_point_of
 from fixpoint.recommend import Recommendation, recommend
-from fixpoint.solve import History, Solution, SolveError, solve
+from fixpoint.solution import History, Solution, SolveError
+from fixpoint.solve import solve
 from fixpoint.status import Status
 from fixpoint.version import __version__
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -24,6 +23,9 @@ from fixpoint.operator import Operator
 from fixpoint.structured import Packed
 from fixpoint.tree_file import check_installed, digest_of, read_notes, read_tree, write_tree
 from fixpoint.version import __version__
+
+if TYPE_CHECKING:
+    from fixpoint.loop.loop import Loop
 
 _VERSIONS = ("fixpoint", "torch")
 
@@ -74,6 +76,20 @@ class Saved:
     generators: dict[str, Tensor]  # now
     first_generators: dict[str, Tensor]  # when the run began
     first_value: Tensor | None  # T at the starting point
+
+
+class Unsaved:
+    """A run without a file."""
+
+    def __init__(self, z0: Float[Tensor, "batch *shape"]) -> None:
+        self.z0 = z0
+
+    def begin(self, loop: Loop) -> None:
+        """Start the run."""
+        loop.begin(self.z0)
+
+    def save(self, loop: Loop) -> None:
+        """Nothing."""
 
 
 class Journal:
@@ -140,36 +156,36 @@ class Journal:
         _restore(saved.generators, self.z0.device)
         return saved.progress
 
-    def begin(self, point: Tensor, residual: Tensor) -> None:
-        """Take note of the first iterate."""
-        if torch.equal(point, self.z0):
-            self.first_value = residual.clone()  # iterators may reuse its memory
+    def begin(self, loop: Loop) -> None:
+        """Start the run, or go on with it from the file.
 
-    def due(self, iteration: int) -> bool:
-        return iteration - self.saved >= self.every
+        Raises:
+            ValueError: see `resume`.
+        """
+        progress = self.resume()
+        if progress is not None:
+            loop.go_on(progress)
+            return
+        loop.begin(self.z0)
+        assert loop.kept is not None
+        if torch.equal(loop.kept.state.point, self.z0):
+            self.first_value = loop.kept.state.residual.clone()  # iterators may reuse its memory
 
-    def save(
-        self,
-        progress: Callable[[], Any],
-        iteration: int,
-        *,
-        ended: bool = False,
-        limited: bool = False,
-    ) -> None:
-        """Write the file, where it is time to."""
-        if not (ended or self.due(iteration)):
+    def save(self, loop: Loop) -> None:
+        """Write the file, where it is time to: every `every` iterations and at the end."""
+        if loop.running and not (loop.looks and loop.iteration - self.saved >= self.every):
             return
         saved = Saved(
-            progress=progress(),
-            iteration=iteration,
-            limited=limited,
+            progress=loop.progress(),
+            iteration=loop.iteration,
+            limited=not loop.running and loop.limited,
             generators=_generators(self.z0.device),
             first_generators=self.first_generators,
             first_value=self.first_value,
         )
         versions = dict(zip(_VERSIONS, (__version__, torch.__version__), strict=True))
         write_tree(self.path, saved, self.notes | versions, self.z0.device)
-        self.saved = iteration
+        self.saved = loop.iteration
 
     def _compare(self, notes: dict[str, str]) -> None:
         """See that the run of the file is this one."""
@@ -196,7 +212,7 @@ class Journal:
                 f"{self.path} was written with {', '.join(others)}: the run goes on, perhaps not "
                 "bit for bit",
                 UserWarning,
-                stacklevel=6,  # past `solve` and its two decorators
+                stacklevel=7,  # past `begin`, `solve` and its two decorators
             )
 
     def _compare_value(self, value: Tensor, saved: Tensor) -> None:
@@ -212,7 +228,7 @@ class Journal:
             f"T z0 is not quite what it was when {self.path} was written, though no further off "
             "than rounding: the run goes on, perhaps not bit for bit",
             UserWarning,
-            stacklevel=6,  # past `solve` and its two decorators
+            stacklevel=7,  # past `begin`, `solve` and its two decorators
         )
 
 

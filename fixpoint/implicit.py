@@ -27,7 +27,8 @@ from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, ForwardStep
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, select_rows, where_rows
-from fixpoint.solve import Solution, solve
+from fixpoint.solution import Solution
+from fixpoint.solve import solve
 from fixpoint.structured import Packed, Structure
 
 Product = Callable[[Tensor], Tensor]

@@ -28,7 +28,7 @@ from torch.utils._pytree import (
 from fixpoint.operator import Operator
 
 if TYPE_CHECKING:
-    from fixpoint.solve import Solution
+    from fixpoint.solution import Solution
 
 Parameters = ParamSpec("Parameters")
 
@@ -161,7 +161,7 @@ def takes_trees(solve: Callable[Parameters, Solution]) -> Callable[Parameters, S
 
     @functools.wraps(solve)
     def solve_tree(*arguments: Parameters.args, **options: Parameters.kwargs) -> Solution:
-        from fixpoint.solve import SolveError
+        from fixpoint.solution import SolveError
 
         z0: Any = arguments[1] if len(arguments) > 1 else options.get("z0")
         if not isinstance(z0, (tuple, dict)):

@@ -31,11 +31,11 @@ from fixpoint import (
     State,
     Status,
     as_operator,
-    cuda_graph,
     schedules,
     solve,
 )
 from fixpoint.fingerprint import fingerprint
+from fixpoint.loop import cuda_graph
 from fixpoint.monitors import (
     Cocoercivity,
     Convergence,

@@ -12,8 +12,9 @@ import torch
 from problems import ITERATORS, Counting, problem
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fixpoint import Adam, ForwardStep, Status, as_operator, cuda_graph, schedules, solve
+from fixpoint import Adam, ForwardStep, Status, as_operator, schedules, solve
 from fixpoint.iterator import State
+from fixpoint.loop import cuda_graph
 from fixpoint.monitors import Cocoercivity, Convergence, Fejer
 from fixpoint.stop import Stagnation
 

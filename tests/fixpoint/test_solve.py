@@ -114,8 +114,8 @@ def test_an_iteration_reads_nothing_back_to_the_host(name):
     """On the meta device there is nothing to read: any synchronisation raises."""
     from fixpoint.iterate import Iterate
     from fixpoint.kernels import row_norm
+    from fixpoint.loop.record import RUNNING, recorded
     from fixpoint.rows import where_rows
-    from fixpoint.solve import RUNNING, _advance
     from fixpoint.stop import NonFinite
 
     operator = as_operator(lambda z: 0.5 * z)
@@ -129,7 +129,7 @@ def test_an_iteration_reads_nothing_back_to_the_host(name):
         norms = row_norm(state.residual), row_norm(state.point)
         iterate = Iterate(iteration, torch.empty(3, device="meta"), state, *norms, {})
         statistics = ITERATORS[name].statistics(state)
-        following = _advance(record, iterate, rules, (Trace(),), "best", statistics, iteration)
+        following = recorded(record, iterate, rules, (Trace(),), "best", statistics, iteration)
         frozen = None if record is None else record.status == RUNNING
         record = following if frozen is None else where_rows(frozen, following, record)
 

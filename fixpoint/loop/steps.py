@@ -1,0 +1,137 @@
+"""One iteration of the rows in the batch, and everything that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.iterate import Iterate
+from fixpoint.iterator import Iterator, Request, State
+from fixpoint.loop.history import Entry
+from fixpoint.loop.record import RUNNING, Record, recorded
+from fixpoint.loop.watched import WatchedOperator
+from fixpoint.monitors import Monitor
+from fixpoint.operator import Operator
+from fixpoint.rows import select_rows, where_rows
+from fixpoint.stop import StopRule
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one iteration leaves to the next."""
+
+    state: State
+    record: Record
+
+
+class Steps:
+    """Makes the iterations of a run and records them.
+
+    Args:
+        operator, iterator, rules, monitors, keep, callback: see `solve`.
+        freeze: rows may have ended that are still in the batch.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        iterator: Iterator[Any],
+        rules: Sequence[StopRule],
+        monitors: Sequence[Monitor],
+        keep: str,
+        callback: Callable[[Iterate], object] | None,
+        *,
+        freeze: bool,
+    ) -> None:
+        self.watched = WatchedOperator(operator)
+        self.iterator = iterator
+        self.rules = rules
+        self.monitors = monitors
+        self.keep = keep
+        self.callback = callback
+        self.freeze = freeze
+        self.pairs = any(monitor.pairs for monitor in monitors)
+
+    def first(self, z0: Tensor, rows: Tensor) -> tuple[Kept, Entry]:
+        """The first iterate: what to keep of it, and its entry in the history."""
+        return self._observe(None, self.iterator.init(self.watched, z0), rows, 0)
+
+    def next(
+        self, kept: Kept, rows: Tensor, iteration: int | Tensor, *, last: bool
+    ) -> tuple[Kept, Entry]:
+        """The next iterate. `iteration` is a tensor where it is counted on the device."""
+        state = kept.state
+        if self.pairs or self.freeze or last:
+            done = kept.record.status != RUNNING if self.freeze else None
+            request = Request(pairs=self.pairs, done=done, last=last)
+            state = replace(state, request=request)
+        state = self.iterator.step(self.watched, state)
+        return self._observe(kept.record, state, rows, iteration)
+
+    def select(self, kept: Kept, rows: Tensor) -> Kept:
+        """Go on with some of the rows."""
+        self.watched = self.watched.select(rows)
+        return select_rows(kept, rows)
+
+    def _observe(
+        self, record: Record | None, state: State, rows: Tensor, iteration: int | Tensor
+    ) -> tuple[Kept, Entry]:
+        sums = state.sums
+        if sums is None:
+            sums = kernels.row_sums(state.point, state.residual)
+        wide = kernels.accumulation_dtype(state.point.dtype)
+        iterate = Iterate(
+            iteration=iteration,
+            rows=rows,
+            state=state,
+            residual_norm=sums.residual.sqrt().to(wide),
+            point_norm=sums.point.sqrt().to(wide),
+            measured=self.watched.measured_at(state.point),
+        )
+        if record is None:
+            _check_measured(self.keep, iterate)
+        if self.callback is not None:
+            self.callback(iterate)
+        # Rows that ended since the flags were last looked at are frozen; None: there are none.
+        running = None if record is None or not self.freeze else record.status == RUNNING
+        following = recorded(
+            record,
+            iterate,
+            self.rules,
+            self.monitors,
+            self.keep,
+            self.iterator.statistics(state),
+            self.watched.new_calls(),
+            look=not self.freeze,
+            running=running,
+        )
+        if record is not None and running is not None:
+            # z is frozen already, in the pass over memory that chose it.
+            rest = where_rows(running, replace(following, z=record.z), record)
+            following = replace(rest, z=following.z)
+        return Kept(state, following), _entry(iterate, running)
+
+
+def _entry(iterate: Iterate, running: Tensor | None) -> Entry:
+    """Residuals and measured numbers, NaN for rows that have ended but not left."""
+    numbers = iterate.numbers
+    if running is None:
+        return iterate.residual_norm, numbers
+    return (
+        torch.where(running, iterate.residual_norm, torch.nan),
+        {name: torch.where(running, value, torch.nan) for name, value in numbers.items()},
+    )
+
+
+def _check_measured(keep: str, iterate: Iterate) -> None:
+    numbers = sorted(iterate.numbers)
+    if keep not in ("best", "last", *numbers):
+        raise ValueError(
+            'keep must be "best", "last" or one of the numbers that the operator measures, '
+            f"{numbers}; got {keep!r}"
+        )
