@@ -15,15 +15,33 @@ from fixpoint.iterator import State
 
 @dataclass(frozen=True)
 class Iterate:
-    """One iteration of the rows that are still in the batch."""
+    """One iteration of the rows that are still in the batch.
+
+    Norms and measured numbers are those of the accepted iterate: in a row whose `state.point` is a
+    refused trial they are what they were before, and `accepted` is False.
+    """
 
     iteration: int | Tensor  # steps taken so far; a tensor where they are counted on the device
     rows: Int[Tensor, " batch"]  # their indices in the batch given to `solve`
     state: State
-    # ||T point||; where the flags are not looked at each time, NaN for rows that have ended
+    # ||T z||; where the flags are not looked at each time, NaN for rows that have ended
     residual_norm: Float[Tensor, " batch"]
-    point_norm: Float[Tensor, " batch"]  # ||point||
-    measured: dict[str, Tensor]  # what `Operator.evaluate` measured at `point`
+    point_norm: Float[Tensor, " batch"]  # ||z||
+    measured: dict[str, Tensor]  # what `Operator.evaluate` measured there
+    previous: State | None = None  # the state before; not given at the first iterate
+    evaluated_norm: Float[Tensor, " batch"] | None = None  # ||T point||, where points are refused
+
+    @property
+    def accepted(self) -> Bool[Tensor, " batch"] | None:
+        """The rows that have a new iterate; None: all of them."""
+        return self.state.accepted
+
+    @cached_property
+    def change(self) -> kernels.PairSums | None:
+        """What the points evaluated last and before say together; None at the first iterate."""
+        if self.previous is None:
+            return None
+        return self.pair(self.previous.point, self.previous.residual)
 
     @cached_property
     def finite(self) -> Bool[Tensor, " batch"]:

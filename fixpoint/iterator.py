@@ -31,6 +31,10 @@ class Request:
 class State:
     """What a run knows: tensors with the batch first, and numbers shared by all rows.
 
+    A safeguarded method may refuse the point where it evaluated T last. Then `accepted` is False
+    in that row, `point` and `residual` are those of the refused trial, and `z` is still the iterate
+    that was accepted before. Stop rules and the best point go by accepted iterates alone.
+
     Methods whose update is one fused pass make the next update as soon as T is known, since that
     pass yields the sums of this iterate, too: `sums`. Where there are none, the loop takes them.
     """
@@ -40,6 +44,7 @@ class State:
     residual: Float[Tensor, "batch *shape"]  # T at `point`
     sums: RowSums | None = field(default=None, kw_only=True)  # of `point` and `residual`
     request: Request | None = field(default=None, kw_only=True)  # set by the loop
+    accepted: Bool[Tensor, " batch"] | None = field(default=None, kw_only=True)  # None: all are
 
     def select(self: StateT, rows: Tensor) -> StateT:
         """The state of the rows with these indices, in that order."""

@@ -38,6 +38,9 @@ class Solution:
         history: residuals and measurements, iteration by iteration.
         monitors: the report of each monitor, in the order given.
         statistics: counts that the iterator keeps, per row.
+        displacement: (batch, *shape), T at the last iterate of rows that end as NO_ZERO, which
+            for forward steps of an averaged operator tends to the least displacement there is;
+            NaN in other rows, None where there is no such row.
         graph: what became of `cuda_graph=True`: how many iterations were replayed, or why none.
     """
 
@@ -49,6 +52,7 @@ class Solution:
     history: History
     monitors: tuple[Any, ...]
     statistics: dict[str, Int[Tensor, " batch"]]
+    displacement: Float[Tensor, "batch *shape"] | None = None
     graph: str | None = None
 
     @property
@@ -64,8 +68,13 @@ class Solution:
 
     @property
     def success(self) -> bool:
-        """True where every row converged or reached the noise floor."""
+        """True where every row found a zero, to within tolerance, rounding or noise."""
         return all(status.success for status in self.status)
+
+    def __repr__(self) -> str:
+        counts = Counter(self.status)
+        ends = ", ".join(f"{counts[status]} {status.name}" for status in Status if counts[status])
+        return f"Solution({len(self.status)} rows: {ends or 'none'})"
 
     def __str__(self) -> str:
         counts = Counter(self.status)

@@ -24,8 +24,9 @@ from fixpoint.loop.loop import Loop
 from fixpoint.loop.steps import Steps
 from fixpoint.monitors import Monitor
 from fixpoint.operator import Operator
+from fixpoint.residual import PositiveLimit, Residual, RoundingLevel
 from fixpoint.solution import History, Solution, SolveError
-from fixpoint.stop import Divergence, NonFinite, Residual, StopRule
+from fixpoint.stop import Divergence, NonFinite, StopRule
 from fixpoint.structured import takes_trees
 
 
@@ -37,7 +38,7 @@ def solve(
     iterator: Iterator[Any],
     *,
     rtol: float = 1e-5,
-    atol: float = 1e-8,
+    atol: float | Float[Tensor, " batch"] = 0.0,
     max_iterations: int = 1000,
     stop: Sequence[StopRule] = (),
     monitors: Sequence[Monitor] = (),
@@ -51,16 +52,23 @@ def solve(
 ) -> Solution:
     """Look for a zero of `operator` from `z0`, each row on its own.
 
-    A row has converged when `||T z|| <= atol + rtol ||z||` at the point that is returned.
+    A row has converged when `||T z|| <= atol + rtol ||T z0||` at the point that is returned, and
+    the residual was still on its way to less than half of that, so that no row is taken for
+    converged whose residual tends to a positive limit. A residual at the level of T's rounding at
+    that point counts as zero, and has a status of its own. See `fixpoint.residual`.
 
     Args:
         operator: T; wrap a function with `as_operator`.
         z0: (batch, *shape), floating point and finite; or a tuple or dict of such tensors, with T
             from such trees to such trees, see `fixpoint.structured`.
         iterator: the method, as `ForwardStep(step_size=1.0)`.
-        rtol, atol: relative and absolute tolerance on the residual, at least 0.
-        max_iterations: steps at most; a row that gets there has not succeeded.
-        stop: further stop rules; the first one that fires gives the status.
+        rtol: tolerance on the residual, relative to that at `z0`, in [0, 1).
+        atol: absolute tolerance on it, at least 0, a number or (batch,). With both at 0 only a
+            residual of 0 ends a row as converged.
+        max_iterations: steps at most; a row that gets there has not succeeded. It ends as NO_ZERO
+            where its residual tends to a positive limit; see `Solution.displacement`.
+        stop: further stop rules; the first one that fires gives the status. A `Divergence` among
+            them takes the place of the default one.
         monitors: observers, whose reports stand in `solution.monitors`.
         keep: what a row returns that ended without success: "best" (least residual), "last", or the
             point where a number that `Operator.evaluate` measures under this name was least.
@@ -86,12 +94,13 @@ def solve(
         check_every = 1 if z0.device.type == "cpu" else 5
     if len(z0) == 0:
         return _empty(z0)
-    rules = (NonFinite(), Residual(rtol=rtol, atol=atol), *stop, Divergence())
+    rules = _rules(rtol, atol, stop)
     freeze = check_every > 1 or cuda_graph
     steps = Steps(operator, iterator, rules, monitors, keep, callback, freeze=freeze)
     journal: Journal | Unsaved = Unsaved(z0)
     if checkpoint is not None:
-        settings = {"iterator": iterator, "rtol": rtol, "atol": atol, "stop": tuple(stop)}
+        settings: dict[str, Any] = {"iterator": iterator, "rtol": rtol, "atol": atol}
+        settings["stop"] = tuple(stop)
         settings |= {"monitors": tuple(monitors), "keep": keep}
         journal = Journal(checkpoint, operator, z0, settings, max_iterations)
     with tqdm(total=max_iterations, disable=not progress, desc=type(iterator).__name__) as bar:
@@ -112,6 +121,15 @@ def solve(
     if throw and not solution.success:
         raise SolveError(solution)
     return solution
+
+
+def _rules(rtol: float, atol: float | Tensor, stop: Sequence[StopRule]) -> tuple[StopRule, ...]:
+    """Every rule of a run; the first that fires decides."""
+    within = Residual(rtol=rtol, atol=atol)
+    # With no tolerance at all the caller wants the iterations, not their end.
+    rounding = (RoundingLevel(),) if rtol > 0 or bool(torch.as_tensor(atol).any()) else ()
+    diverged = () if any(isinstance(rule, Divergence) for rule in stop) else (Divergence(),)
+    return (NonFinite(), within, *rounding, *stop, *diverged, PositiveLimit())
 
 
 def _empty(z0: Tensor) -> Solution:

@@ -14,6 +14,8 @@ class Status(Enum):
     DIVERGED = (3, "the residual has grown far beyond its first value")
     NONFINITE = (4, "the operator returned NaN or infinity; the best finite iterate is returned")
     MAX_ITERATIONS = (5, "the iteration limit was reached before the tolerance")
+    ROUNDING = (6, "the residual is at the rounding level of T there: it counts as zero")
+    NO_ZERO = (7, "no zero was found: the residual tends to a positive limit")
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -21,8 +23,9 @@ class Status(Enum):
 
     @property
     def success(self) -> bool:
-        """True where the returned point is what was asked for: converged or at the noise floor."""
-        return self in (Status.CONVERGED, Status.NOISE_FLOOR)
+        """True where the returned point is what was asked for: a zero of T, to within the
+        tolerance or T's rounding, or one up to the noise of the data."""
+        return self in (Status.CONVERGED, Status.ROUNDING, Status.NOISE_FLOOR)
 
     @classmethod
     def from_code(cls, code: int) -> Status:

@@ -1,8 +1,9 @@
 """Stop rules: each decides, row by row, whether the iteration has reached its end.
 
-`solve` always applies `NonFinite`, `Residual` and `Divergence`; others are passed as
-`stop=(Stagnation(), ...)`. A rule is a frozen dataclass; what it remembers is a tree of per-row
-tensors that `solve` carries for it.
+`solve` always applies `NonFinite`, the rules of `fixpoint.residual` and `Divergence`; others are
+passed as `stop=(Stagnation(), ...)`, and a `Divergence` among them takes the place of the default
+one. Rules see accepted iterates: a trial that a method refuses changes nothing. A rule is a frozen
+dataclass; what it remembers is a tree of per-row tensors that `solve` carries for it.
 """
 
 from __future__ import annotations
@@ -33,44 +34,49 @@ class StopRule(ABC):
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
         """Which rows end here, and what to remember next."""
 
+    def confirm(
+        self, iterate: Iterate, memory: Any, fires: Bool[Tensor, " batch"]
+    ) -> tuple[Bool[Tensor, " batch"], Any]:
+        """Look again at the rows that `check` would end: which do, and what to remember next.
+
+        Called after `check`, with what it remembers, when any rule fires.
+        """
+        return fires, memory
+
+    def at_the_limit(self, iterate: Iterate, memory: Any) -> Bool[Tensor, " batch"]:
+        """Which rows that reach the limit on iterations end with this rule's status instead."""
+        return torch.zeros_like(iterate.residual_norm, dtype=torch.bool)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Residual(StopRule):
-    """Converged: `||T z|| <= atol + rtol ||z||` at the point where T was evaluated."""
-
-    rtol: float
-    atol: float
-    status: ClassVar = Status.CONVERGED
-    accepts: ClassVar = True
-
-    def __post_init__(self) -> None:
-        if not (self.rtol >= 0 and self.atol >= 0):
-            raise ValueError(
-                f"rtol and atol must be at least 0, got rtol {self.rtol} and atol {self.atol}"
-            )
-
-    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        tolerance = self.atol + self.rtol * iterate.point_norm
-        return iterate.residual_norm <= tolerance, memory
-
-
-@dataclass(frozen=True)
 class NonFinite(StopRule):
-    """The residual, or the point itself, contains NaN or infinity."""
+    """The residual, or the point itself, contains NaN or infinity.
 
+    A method that refuses such points goes on; a row ends where `patience` in a row were refused.
+    """
+
+    patience: int = 64
     status: ClassVar = Status.NONFINITE
 
+    def start(self, iterate: Iterate) -> Any:
+        return {"refused": torch.zeros_like(iterate.residual_norm, dtype=torch.long)}
+
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        return ~iterate.finite, memory
+        if iterate.evaluated_norm is None:  # every point is accepted
+            return ~iterate.finite, memory
+        bad = ~iterate.evaluated_norm.isfinite()
+        refused = torch.where(bad, memory["refused"] + 1, 0)
+        return ~iterate.finite | (refused >= self.patience), {"refused": refused}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence(StopRule):
-    """The residual exceeds `factor` times its first value, or `factor * 1e-6 ||point||` if that
-    is larger. `solve` always applies one with the default factor.
+    """The residual exceeds `factor` times the larger one of the first two iterates'.
+
+    `solve` applies one with the default factor unless `stop` holds another.
 
     Args:
-        factor: above 1.
+        factor: above 1; infinity to let no row end like this.
     """
 
     factor: float = 1e4
@@ -81,10 +87,21 @@ class Divergence(StopRule):
             raise ValueError(f"factor must be above 1, got {self.factor}")
 
     def start(self, iterate: Iterate) -> Any:
-        return self.factor * iterate.residual_norm.maximum(1e-6 * iterate.point_norm)
+        norm = iterate.residual_norm
+        return {"reference": norm, "accepted": torch.zeros_like(norm)}
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        return iterate.residual_norm > memory, memory
+        norm, reference = iterate.residual_norm, memory["reference"]
+        if isinstance(iterate.iteration, int) and iterate.accepted is None:
+            # A start next to a zero tells nothing of T's scale: the second iterate does.
+            if iterate.iteration == 1:
+                reference = norm.nan_to_num(0, 0).maximum(reference)
+            return norm > self.factor * reference, memory | {"reference": reference}
+        new = torch.ones_like(norm) if iterate.accepted is None else iterate.accepted.to(norm)
+        accepted = memory["accepted"] + torch.where(iterate.iteration > 0 + new * 0, new, 0)
+        second = (accepted == 1) & (new > 0)
+        reference = torch.where(second, norm.nan_to_num(0, 0).maximum(reference), reference)
+        return norm > self.factor * reference, {"reference": reference, "accepted": accepted}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -177,11 +177,19 @@ def takes_trees(solve: Callable[Parameters, Solution]) -> Callable[Parameters, S
         try:
             solution: Solution = anything(*arguments[3:], **given)
         except SolveError as error:
-            found = replace(error.solution, z=structure.unpack(error.solution.z))
-            raise SolveError(found) from None
-        return replace(solution, z=structure.unpack(solution.z))
+            raise SolveError(_unpacked(error.solution, structure)) from None
+        return _unpacked(solution, structure)
 
     return solve_tree
+
+
+def _unpacked(solution: Solution, structure: Structure) -> Solution:
+    moved = solution.displacement
+    return replace(
+        solution,
+        z=structure.unpack(solution.z),
+        displacement=None if moved is None else structure.unpack(moved),
+    )
 
 
 def _described(leaf: Tensor) -> str:

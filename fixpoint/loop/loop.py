@@ -25,6 +25,7 @@ class Progress:
     rows: Tensor
     left: tuple[tuple[Tensor, Record], ...]
     history: History
+    displacement: tuple[Tensor, Tensor] | None = None
 
 
 class Loop:
@@ -61,6 +62,8 @@ class Loop:
         self.iteration = 0
         self.kept: Kept | None = None
         self.seen: Tensor | None = None  # the flags that were looked at last
+        # Rows without a zero, and T at their last iterates.
+        self.displacement: tuple[Tensor, Tensor] | None = None
 
     def begin(self, z0: Tensor) -> None:
         """The first iterate."""
@@ -72,6 +75,7 @@ class Loop:
         self.left, self.log = list(progress.left), Log.of(progress.history, self.rows)
         self.iteration = len(self.log.lines) - 1
         self.kept, self.rows = progress.kept, progress.rows
+        self.displacement = progress.displacement
         if self.left and self.kept is not None:
             self.steps.watched = self.steps.watched.select(self.rows)
         self.bar.update(self.iteration)
@@ -89,15 +93,18 @@ class Loop:
     @property
     def limited(self) -> bool:
         """Whether rows have left because of the limit on iterations."""
-        code = Status.MAX_ITERATIONS.code
-        return any(bool((record.status == code).any()) for _, record in self.left)
+        codes = torch.tensor([Status.MAX_ITERATIONS.code, Status.NO_ZERO.code])
+        return any(bool(torch.isin(record.status.cpu(), codes).any()) for _, record in self.left)
 
     def progress(self) -> Progress:
         """What the run carries now."""
         kept = self.kept
         if self.replays is not None and self.replays.graph is not None:
             kept = self.replays.graph.tree()
-        return Progress(kept, self.rows, tuple(self.left), self.log.history())
+        if kept is not None:
+            kept = replace(kept, iterate=None)
+        left = tuple(self.left)
+        return Progress(kept, self.rows, left, self.log.history(), self.displacement)
 
     def retire(self) -> None:
         """Let the rows go that have ended, all of them at the limit on iterations."""
@@ -108,7 +115,7 @@ class Loop:
         if record.status is not self.seen or limit:
             ended = record.status != RUNNING
             if limit:
-                record = self._at_the_limit(record)
+                record = self._at_the_limit(self.kept)
                 ended = torch.ones_like(ended)
             if bool(ended.any()):
                 gone, stay = ended.nonzero().flatten(), (~ended).nonzero().flatten()
@@ -154,14 +161,30 @@ class Loop:
             history=self.log.history(int(record.iterations.max()) + 1),
             monitors=tuple(monitor.report(memory) for monitor, memory in monitors),
             statistics=record.statistics,
+            displacement=self._displacements(record.z),
             graph=None if self.replays is None else self.replays.report(),
         )
+
+    def _displacements(self, z: Tensor) -> Tensor | None:
+        if self.displacement is None:
+            return None
+        rows, values = self.displacement
+        return torch.full_like(z, torch.nan).index_copy(0, rows, values)
 
     @property
     def _replaying(self) -> bool:
         return self.replays is not None and self.replays.graph is not None
 
-    def _at_the_limit(self, record: Record) -> Record:
-        limit = torch.full_like(record.status, Status.MAX_ITERATIONS.code)
-        ended = record.status != RUNNING
-        return replace(record, status=torch.where(ended, record.status, limit))
+    def _at_the_limit(self, kept: Kept) -> Record:
+        """The record with a status for the rows that are still running."""
+        record, iterate = kept.record, kept.iterate
+        status = torch.full_like(record.status, Status.MAX_ITERATIONS.code)
+        if iterate is not None:
+            for rule, memory in zip(self.steps.rules, record.memories, strict=True):
+                status = torch.where(rule.at_the_limit(iterate, memory), rule.status.code, status)
+        running = record.status == RUNNING
+        found = running & (status == Status.NO_ZERO.code)
+        if bool(found.any()):
+            rows = found.nonzero().flatten()
+            self.displacement = self.rows[rows], kept.state.residual[rows]
+        return replace(record, status=torch.where(running, status, record.status))

@@ -31,6 +31,9 @@ class Record:
     memories: tuple[Any, ...]
     observations: tuple[Any, ...]
     statistics: dict[str, Tensor]
+    iterate_norm: Tensor  # ||T z|| at the last accepted iterate
+    point_norm: Tensor  # ||z|| there
+    numbers: dict[str, Tensor]  # what was measured there, as one number a row
 
 
 def recorded(
@@ -66,6 +69,10 @@ def recorded(
     accepted: Tensor | None = None
     fired = reduce(torch.logical_or, [fires for fires, _ in checks]) if look else None
     if fired is None or bool(fired.any()):
+        checks = [
+            rule.confirm(iterate, memory, fires)
+            for rule, (fires, memory) in zip(rules, checks, strict=True)
+        ]
         status = torch.full_like(status, RUNNING)
         # The first rule that fires decides: it comes last.
         for rule, (fires, _) in zip(reversed(rules), reversed(checks), strict=True):
@@ -90,6 +97,8 @@ def recorded(
             taken = better = lower & better
         if accepted is not None:
             taken = better | accepted
+        if iterate.accepted is not None:  # at a refused trial there is no new iterate
+            taken, better = taken & iterate.accepted, better & iterate.accepted
         if running is not None:
             taken = taken & running
         if not (look and bool(better.all())):
@@ -108,4 +117,7 @@ def recorded(
         memories=tuple(memory for _, memory in checks),
         observations=observations,
         statistics=statistics,
+        iterate_norm=norm,
+        point_norm=iterate.point_norm,
+        numbers=iterate.numbers,
     )

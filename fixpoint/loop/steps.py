@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class Kept:
 
     state: State
     record: Record
+    iterate: Iterate | None = field(default=None, compare=False)  # at the limit on iterations
 
 
 class Steps:
@@ -59,19 +60,19 @@ class Steps:
 
     def first(self, z0: Tensor, rows: Tensor) -> tuple[Kept, Entry]:
         """The first iterate: what to keep of it, and its entry in the history."""
-        return self._observe(None, self.iterator.init(self.watched, z0), rows, 0)
+        return self._observe(None, None, self.iterator.init(self.watched, z0), rows, 0)
 
     def next(
         self, kept: Kept, rows: Tensor, iteration: int | Tensor, *, last: bool
     ) -> tuple[Kept, Entry]:
         """The next iterate. `iteration` is a tensor where it is counted on the device."""
-        state = kept.state
+        before = kept.state
         if self.pairs or self.freeze or last:
             done = kept.record.status != RUNNING if self.freeze else None
-            request = Request(pairs=self.pairs, done=done, last=last)
-            state = replace(state, request=request)
-        state = self.iterator.step(self.watched, state)
-        return self._observe(kept.record, state, rows, iteration)
+            request = Request(pairs=self.pairs or self.freeze, done=done, last=last)
+            before = replace(before, request=request)
+        state = self.iterator.step(self.watched, before)
+        return self._observe(kept.record, before, state, rows, iteration, last=last)
 
     def select(self, kept: Kept, rows: Tensor) -> Kept:
         """Go on with some of the rows."""
@@ -79,19 +80,37 @@ class Steps:
         return select_rows(kept, rows)
 
     def _observe(
-        self, record: Record | None, state: State, rows: Tensor, iteration: int | Tensor
+        self,
+        record: Record | None,
+        previous: State | None,
+        state: State,
+        rows: Tensor,
+        iteration: int | Tensor,
+        *,
+        last: bool = False,
     ) -> tuple[Kept, Entry]:
         sums = state.sums
         if sums is None:
             sums = kernels.row_sums(state.point, state.residual)
         wide = kernels.accumulation_dtype(state.point.dtype)
+        norm, point_norm = sums.residual.sqrt().to(wide), sums.point.sqrt().to(wide)
+        measured, evaluated = self.watched.measured_at(state.point), None
+        accepted = state.accepted
+        if accepted is not None and record is not None:
+            evaluated = norm
+            norm = torch.where(accepted, norm, record.iterate_norm)
+            point_norm = torch.where(accepted, point_norm, record.point_norm)
+            known = {name: record.numbers[name] for name in measured if name in record.numbers}
+            measured |= {name: torch.where(accepted, measured[name], known[name]) for name in known}
         iterate = Iterate(
             iteration=iteration,
             rows=rows,
             state=state,
-            residual_norm=sums.residual.sqrt().to(wide),
-            point_norm=sums.point.sqrt().to(wide),
-            measured=self.watched.measured_at(state.point),
+            residual_norm=norm,
+            point_norm=point_norm,
+            measured=measured,
+            previous=previous,
+            evaluated_norm=evaluated,
         )
         if record is None:
             _check_measured(self.keep, iterate)
@@ -114,7 +133,7 @@ class Steps:
             # z is frozen already, in the pass over memory that chose it.
             rest = where_rows(running, replace(following, z=record.z), record)
             following = replace(rest, z=following.z)
-        return Kept(state, following), _entry(iterate, running)
+        return Kept(state, following, iterate if last else None), _entry(iterate, running)
 
 
 def _entry(iterate: Iterate, running: Tensor | None) -> Entry:
