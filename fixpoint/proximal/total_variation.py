@@ -213,7 +213,8 @@ class TotalVariation2D(Function):
 
         The bound is sqrt(2 step gap), by the strong convexity of what is minimised. The gap is that
         of the result as it is returned, taken in float64, and what rounding may hide of it is
-        added: the bound does not fall much below sqrt(eps) ||z||, with the eps of float64.
+        added. The coordinates of the result are rounded, so that the bound does not fall much below
+        sqrt(eps) ||z|| whatever the iterations, with the eps of the dtype of the computation.
         """
         x, steps = self._prepared(z, step)
         u, r, scale = self._solved(x, steps * numbers("weight", self.weight, x))
@@ -240,11 +241,13 @@ class TotalVariation2D(Function):
         bound = _within_reach(weight / scale.to(z), z)
         r = self._projected(r.to(z), expand_rows(bound, z))
         change = _differences(u)
+        most = bound * total(self._norms(change))
+        eps = torch.finfo(z.dtype).eps
+        gap = (most - row_dot(r, change)).clamp(min=0) + 16 * eps * most
+        largest_term = largest(z.abs()) + largest(u.abs()) + 4 * largest(r.abs())
         off = u - (z - _adjoint(r))
-        lost = bound * total(self._norms(change)) - row_dot(r, change)
-        rounding = largest(z.abs()) + largest(u.abs()) + 4 * largest(r.abs())
-        lost = lost.clamp(min=0) + 16 * torch.finfo(z.dtype).eps * size(z) * bound * rounding
-        return scale.to(z) * root(2 * lost + row_dot(off, off)) * (1 + torch.finfo(z.dtype).eps)
+        off_norm = root(row_dot(off, off)) + 4 * eps * math.sqrt(size(z)) * largest_term
+        return scale.to(z) * root(2 * gap + off_norm * off_norm) * (1 + eps)
 
     def _value(
         self, z: Float[Tensor, "batch *shape h w"], tolerance: Float[Tensor, " batch"]

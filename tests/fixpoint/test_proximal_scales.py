@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from proximal_cases import TABLE, draw, normal, over, quick
 
 from fixpoint.proximal import (
     L1,
@@ -14,10 +15,12 @@ from fixpoint.proximal import (
     Huber,
     LInfinity,
     NormBall,
+    NuclearNorm,
     PerRow,
     Simplex,
     SquaredL2,
     TotalVariation1D,
+    TotalVariation2D,
 )
 
 
@@ -95,3 +98,72 @@ def test_a_row_of_no_numbers_has_the_value_zero(g):
             assert f(z).tolist() == [0, 0, 0]
             assert f.prox(z, 1.0).shape == z.shape
     assert Simplex()(torch.zeros(1, 0)).item() == math.inf  # a sum of nothing is not 1
+
+
+# The scale of a row
+
+
+SCALES = [1e-30, 1e-12, 1e-3, 1e7, 1e20]
+HOMOGENEOUS = [
+    case
+    for case in TABLE
+    if isinstance(
+        case.function,
+        L1 | L2 | LInfinity | GroupL1 | NuclearNorm | TotalVariation1D | TotalVariation2D,
+    )
+]
+
+
+@over(HOMOGENEOUS)
+@pytest.mark.parametrize("size", SCALES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_prox_of_a_norm_scales_with_its_point_and_step(case, size, dtype):
+    g = quick(case.function)
+    (z,) = draw(case, 12, 2.0, 1)
+    z, step = z.to(dtype), torch.tensor([0.2, 0.7, 3.0], dtype=dtype)
+    found, expected = g.prox(size * z, size * step), size * g.prox(z, step)
+    room = 64 * torch.finfo(dtype).eps * size * z.abs().amax()
+    assert (found - expected).abs().amax() <= room
+
+
+@pytest.mark.parametrize("isotropic", [True, False])
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        (1e-30, torch.float32),
+        (1e-30, torch.float64),
+        (1e-3, torch.float16),
+        (1e7, torch.float32),
+        (1e20, torch.float32),
+        (1e20, torch.float64),
+    ],
+)
+def test_the_distance_to_the_proximal_picture_is_certified_at_every_scale(isotropic, size, dtype):
+    z = normal(3, 2, 6, 7, seed=13)
+    z[1] += 100  # its size is not its contrast
+    z[2, 0] *= 1e-3
+    z = (size * z).to(dtype)
+    step = size * torch.tensor([0.1, 0.4, 2.0], dtype=torch.float64)
+    best = TotalVariation2D(0.8, isotropic, iterations=1500).prox(z.double() / size, step / size)
+    for iterations in (3, 30, 500):
+        g = TotalVariation2D(0.8, isotropic, iterations=iterations)
+        u, bound = g.certified_prox(z, step)
+        assert torch.equal(u, g.prox(z, step))
+        error = (u.double() / size - best).flatten(1).norm(dim=1)
+        bound = bound.double() / size
+        assert (error <= bound).all()
+    eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+    norms = (z.double() / size).flatten(1).norm(dim=1)
+    room = math.sqrt(eps) + torch.finfo(dtype).eps
+    assert (bound <= 10 * room * norms).all()  # after the last, what rounding leaves
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("size", "step"), [(1e-30, 1e20), (1.0, 1e20), (1e20, 1e-30), (1e20, 1.0)])
+def test_a_weight_far_from_the_size_of_a_picture_is_no_trouble(dtype, size, step):
+    z = size * normal(1, 6, 7, seed=14).to(dtype)
+    for isotropic in (True, False):
+        u, bound = TotalVariation2D(1.0, isotropic, iterations=500).certified_prox(z, step)
+        expected = z if step < size else z.mean((1, 2), keepdim=True).expand_as(z)
+        assert ((u - expected).flatten().norm() <= bound.clamp(min=1e-6 * size)).all()
+        assert (bound <= 1e-2 * z.double().norm()).all()
