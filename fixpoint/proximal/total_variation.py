@@ -288,12 +288,17 @@ class TotalVariation2D(Function):
     def _norms(
         self, change: Float[Tensor, "batch 2 *shape h w"]
     ) -> Float[Tensor, "batch *shape h w"]:
-        """The norm of what changes at every pixel; where nothing does, its derivative is 0."""
+        """The norm of what changes at every pixel.
+
+        Not torch.hypot: it differs in the last bit with the place in memory.
+        """
         down, right = change.unbind(1)
         if not self.isotropic:
             return down.abs() + right.abs()
-        flat = (down == 0) & (right == 0)
-        return torch.where(flat, 0, torch.hypot(torch.where(flat, 1, down), right))
+        most = torch.maximum(down.detach().abs(), right.detach().abs())
+        scale = torch.where(most == 0, 1, most)
+        down, right = down / scale, right / scale
+        return scale * root(down * down + right * right)
 
     def _projected(
         self, r: Float[Tensor, "batch 2 *shape h w"], bound: Float[Tensor, "..."]
