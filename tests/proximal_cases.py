@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,13 +19,18 @@ from fixpoint.proximal import (
     GaussianPrior,
     GroupL1,
     HalfSpace,
+    Hinge,
     Huber,
+    KullbackLeibler,
     LInfinity,
+    Logistic,
+    NegativeEntropy,
     NormBall,
     NuclearNorm,
     PerRow,
     PositiveSemidefinite,
     Quadratic,
+    SecondOrderCone,
     Simplex,
     SquaredL2,
     TotalVariation1D,
@@ -66,6 +72,7 @@ class Case:
     shape: tuple[int, ...]
     model: Callable[..., Any] | None = None
     accuracy: float = 1e-12  # of prox, relative
+    of_solver: float = 1e-9  # of CVXPY
 
 
 def array(parameter, row):
@@ -170,6 +177,32 @@ def _picture(cp, u, f, row):
     return array(f.weight, row) * sum(terms), []
 
 
+def _entropy(cp, u, f, row):
+    return -cp.sum(cp.multiply(array(f.weight, row), cp.entr(u))), []
+
+
+def _divergence(cp, u, f, row):
+    b = array(f.data, row) + 0 * np.ones(u.shape)
+    return cp.sum(cp.multiply(array(f.weight, row), cp.kl_div(b, u))), []
+
+
+def _logistic(cp, u, f, row):
+    losses = cp.logistic(-cp.multiply(array(f.labels, row), u))
+    return cp.sum(cp.multiply(array(f.weight, row), losses)), []
+
+
+def _hinge(cp, u, f, row):
+    losses = cp.pos(1 - cp.multiply(array(f.labels, row), u))
+    return cp.sum(cp.multiply(array(f.weight, row), losses)), []
+
+
+def _cone(cp, u, f, row):
+    cones = [u] if u.ndim == 1 else [u[i] for i in range(u.shape[0])]
+    return 0, [cp.norm(cone[:-1], 2) <= cone[-1] for cone in cones]
+
+
+LABELS = torch.tensor([1.0, -1, -1, 1, -1])
+
 BASIC = [
     Case("zero", Zero(), (5,), lambda cp, u, f, row: (0, [])),
     Case("l1", L1(0.7), (2, 3), _l1),
@@ -213,6 +246,30 @@ BASIC = [
     Case("l2 ball", NormBall(2, POSITIVE_PER_ROW), (2, 3), _ball),
     Case("l2 ball about a center", NormBall(2, 0.5, normal(5)), (5,), _ball),
     Case("l infinity ball", NormBall(math.inf, POSITIVE_PER_ROW, normal(5)), (5,), _ball),
+    Case("entropy", NegativeEntropy(), (2, 3), _entropy, of_solver=1e-6),
+    Case(
+        "entropy with weights",
+        NegativeEntropy(PerRow(positive(ROWS, 5))),
+        (5,),
+        _entropy,
+        of_solver=1e-6,
+    ),
+    Case("divergence", KullbackLeibler(0.7), (5,), _divergence, of_solver=1e-6),
+    Case(
+        "divergence per row",
+        KullbackLeibler(PerRow(normal(ROWS, 5, seed=6).clamp(min=0)), positive(5)),
+        (5,),
+        _divergence,
+        of_solver=1e-6,
+    ),
+    Case("logistic", Logistic(), (2, 3), _logistic, of_solver=1e-6),
+    Case(
+        "logistic with labels", Logistic(LABELS, POSITIVE_PER_ROW), (5,), _logistic, of_solver=1e-6
+    ),
+    Case("hinge", Hinge(-1.0, 0.8), (2, 3), _hinge),
+    Case("hinge with labels", Hinge(LABELS, PerRow(positive(ROWS, 5))), (5,), _hinge),
+    Case("second-order cone", SecondOrderCone(), (4,), _cone),
+    Case("second-order cones", SecondOrderCone(), (3, 2), _cone),
     Case("nuclear norm", NuclearNorm(0.9), (3, 4), _nuclear),
     Case("nuclear norm per row", NuclearNorm(POSITIVE_PER_ROW), (2, 3, 2)),
     Case("positive semidefinite", PositiveSemidefinite(), (3, 3), _semidefinite),
@@ -247,6 +304,8 @@ COMPOSED = [
     made_of("strongly convex box:box", lambda g: g.plus_squared(POSITIVE_PER_ROW)),
     made_of("scaled elastic net:l1", lambda g: g.plus_squared(0.5).scaled(3.0)),
     made_of("moved quadratic:quadratic", lambda g: g.translated(normal(5)).plus_squared(0.2)),
+    made_of("relative entropy:entropy with weights", lambda g: g.plus_linear(-1 - normal(5))),
+    made_of("strongly convex logistic:logistic", lambda g: g.plus_squared(0.3).scaled(2.0)),
     made_of("all:huber", lambda g: (2 * g.plus_linear(normal(5))).translated(1.0)),
 ]
 

@@ -58,6 +58,13 @@ def scaled_norm(
     return scale, root(row_dot(scaled, scaled))
 
 
+def times_log(factor: Float[Tensor, "..."], z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """factor log z, and 0, with the derivative 0, where the factor is not above 0."""
+    counted = factor > 0
+    known = torch.where(counted, z, 1).log() * torch.where(counted, factor, 0)
+    return torch.where(factor.isnan(), factor, known)
+
+
 def product(
     matrix: Float[Tensor, "... outputs inputs"], z: Float[Tensor, "batch inputs"]
 ) -> Float[Tensor, "batch outputs"]:
