@@ -64,7 +64,7 @@ class _ThresholdSingularValues(torch.autograd.Function):
         threshold, left, values, right = ctx.saved_tensors
         (h,) = gradients
         along = (left * (h @ right.mT)).sum(-2)  # the diagonal of U'hV
-        by_threshold = -torch.where(values > threshold, along, 0)
+        by_threshold = -_falling(values, threshold) * along
         found = _moved_by(h, threshold, left, values, right)
         return found, by_threshold.sum_to_size(threshold.shape), None, None, None
 
@@ -74,7 +74,7 @@ class _ThresholdSingularValues(torch.autograd.Function):
         h, lowered, *_ = tangents
         found = torch.zeros_like(left @ right) if h is None else _moved_by(h, *ctx.saved_tensors)
         if lowered is not None:
-            less = torch.where(values > threshold, lowered, 0)
+            less = _falling(values, threshold) * lowered
             found = found - (left * less.unsqueeze(-2)) @ right
         return found
 
@@ -131,6 +131,11 @@ def _moved_by(
     elif h.shape[-2] < h.shape[-1]:
         found = found + left @ (ratio.unsqueeze(-1) * (left.mT @ h - inner @ right))
     return found
+
+
+def _falling(values: Tensor, threshold: Tensor) -> Tensor:
+    """How fast max(v - threshold, 0) falls with the threshold: 1, or 1/2 at a kink, or 0."""
+    return torch.where(values > threshold, 1.0, 0.5 * ((values == threshold) & (values > 0)))
 
 
 def _difference_quotients(

@@ -4,9 +4,36 @@ import math
 
 import pytest
 import torch
-from proximal_cases import CONJUGATES, ROWS, TABLE, has_values, normal, over, quick
+from proximal_cases import (
+    CONJUGATES,
+    ROWS,
+    TABLE,
+    Case,
+    conjugate_of,
+    has_values,
+    normal,
+    over,
+    quick,
+)
 
-from fixpoint.proximal import L2, GroupL1, NormBall, PerRow, TotalVariation1D
+from fixpoint.proximal import (
+    L1,
+    L2,
+    Box,
+    GroupL1,
+    HalfSpace,
+    Hinge,
+    KullbackLeibler,
+    LInfinity,
+    NormBall,
+    NuclearNorm,
+    PerRow,
+    PositiveSemidefinite,
+    SecondOrderCone,
+    Simplex,
+    TotalVariation1D,
+    TotalVariation2D,
+)
 
 
 @pytest.mark.parametrize("n", [1, 2, 9])
@@ -67,6 +94,8 @@ def awkward_points(shape):
         "low rank": low.clone(),
         "equal eigenvalues": 2 * matrix.expand(shape),
         "minus": -2 * matrix.expand(shape),
+        "whole": (2 * normal(*shape, seed=5)).round(),
+        "halves": normal(*shape, seed=6).round() / 2,
     }
 
 
@@ -103,7 +132,34 @@ def one_sided_differences(g, z, step, h):
     return sides
 
 
-@over(TABLE + CONJUGATES)
+def degenerate():
+    """Functions that are 0, sets of one point, and kinks where `batches` has points."""
+    rows = [
+        *(f(0.0) for f in (L1, L2, LInfinity, TotalVariation1D)),
+        *(f(1.0) for f in (L1, L2, LInfinity, TotalVariation1D, Simplex)),
+        GroupL1((2, 1, 2), torch.tensor([0.0, 1, 0])),
+        GroupL1((5,)).plus_squared(1.0, 1.0),
+        *(NormBall(p, r, c) for p in (1, 2, math.inf) for r in (0.0, 1.0) for c in (0.0, 1.0)),
+        Box(torch.tensor([0.0, 0, 1, -1, -1]), torch.tensor([0.0, 1, 1, 1, -1])),
+        HalfSpace(torch.tensor([1.0, 0, 0, -1, 0])),
+        KullbackLeibler(torch.tensor([0.0, 1, 0, 2, 0])),
+        Hinge(1.0, 0.0),
+        L2().translated(1.0),
+        L2().plus_linear(1.0),
+    ]
+    shapes = [(g, (5,)) for g in rows]
+    shapes += [(NuclearNorm(weight), (2, 3)) for weight in (0.0, 1.0)]
+    shapes += [(NuclearNorm(1.0), (3, 3)), (PositiveSemidefinite(), (2, 2))]
+    shapes += [(SecondOrderCone(), (1,)), (SecondOrderCone(), (3,))]
+    shapes += [(TotalVariation2D(0.0, norm, 5), (3, 2)) for norm in (True, False)]
+    cases = [Case(f"{g} on {shape}", g, shape) for g, shape in shapes]
+    return cases + [conjugate_of(case) for case in cases]
+
+
+DEGENERATE = degenerate()
+
+
+@over(TABLE + CONJUGATES + DEGENERATE)
 @pytest.mark.parametrize("step", [0.8, 1.0])
 def test_the_derivative_of_a_prox_is_that_of_its_differences(case, step):
     g, h = quick(case.function), 1e-5
@@ -120,12 +176,11 @@ def test_the_derivative_of_a_prox_is_that_of_its_differences(case, step):
             assert (error[smooth] <= tolerance * size).all()
 
 
-@over(TABLE + CONJUGATES)
+@over([case for case in TABLE + CONJUGATES + DEGENERATE if case.accuracy <= 1e-12])
 def test_a_derivative_is_symmetric_between_0_and_1(case):
-    """As every element of the Clarke Jacobian of a proximal operator is."""
-    g = quick(case.function)
-    if case.accuracy > 1e-12:
-        pytest.skip("the iterates of an inner method, not yet the proximal point")
+    """As every element of the Clarke Jacobian of a proximal operator is. The iterates of an inner
+    method are not yet proximal points."""
+    g = case.function
     for z in batches(case.shape):
         found, _ = jacobian(g, z, torch.ones(ROWS, dtype=torch.float64))
         torch.testing.assert_close(found, found.mT, rtol=1e-9, atol=1e-9)
