@@ -4,8 +4,11 @@
 """
 
 from fixpoint.proximal.algebra import PlusLinear, PlusSquared, Scaled, Translated
+from fixpoint.proximal.cones import SecondOrderCone
 from fixpoint.proximal.conjugate import Conjugate
+from fixpoint.proximal.entropies import KullbackLeibler, NegativeEntropy
 from fixpoint.proximal.function import Function
+from fixpoint.proximal.losses import Hinge, Logistic
 from fixpoint.proximal.matrices import NuclearNorm, PositiveSemidefinite, UnitDiagonal
 from fixpoint.proximal.norms import L1, L2, GroupL1, LInfinity, NormBall
 from fixpoint.proximal.parameter import Parameter, PerRow
@@ -24,8 +27,12 @@ __all__ = [
     "GaussianPrior",
     "GroupL1",
     "HalfSpace",
+    "Hinge",
     "Huber",
+    "KullbackLeibler",
     "LInfinity",
+    "Logistic",
+    "NegativeEntropy",
     "NormBall",
     "NuclearNorm",
     "Parameter",
@@ -35,6 +42,7 @@ __all__ = [
     "PositiveSemidefinite",
     "Quadratic",
     "Scaled",
+    "SecondOrderCone",
     "SeparableSum",
     "Simplex",
     "SquaredL2",

@@ -17,6 +17,7 @@ from torch import Tensor
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import Parameter, check_numbers, numbers
 from fixpoint.proximal.row_algebra import flat, indicator, largest, total
+from fixpoint.proximal.spectral import positive_part, singular_values_thresholded
 from fixpoint.rows import expand_rows
 
 
@@ -47,10 +48,8 @@ class NuclearNorm(Function):
         self, z: Float[Tensor, "batch *shape m n"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape m n"]:
         known, finite = _set_aside(z)
-        left, values, right = torch.linalg.svd(known, full_matrices=False)
-        threshold = expand_rows(step * numbers("weight", self.weight, z), values)
-        kept = (values - threshold).clamp(min=0)
-        return torch.where(finite, (left * kept.unsqueeze(-2)) @ right, torch.nan)
+        threshold = expand_rows(step * numbers("weight", self.weight, z), z).squeeze(-1)
+        return torch.where(finite, singular_values_thresholded(known, threshold), torch.nan)
 
     def _conjugate_value(
         self, y: Float[Tensor, "batch *shape m n"], tolerance: Float[Tensor, " batch"]
@@ -80,9 +79,7 @@ class PositiveSemidefinite(Function):
         self, z: Float[Tensor, "batch *shape n n"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape n n"]:
         known, finite = _set_aside(_square(z))
-        values, vectors = torch.linalg.eigh((known + known.mT) / 2)
-        found = (vectors * values.clamp(min=0).unsqueeze(-2)) @ vectors.mT
-        return torch.where(finite, (found + found.mT) / 2, torch.nan)
+        return torch.where(finite, positive_part((known + known.mT) / 2), torch.nan)
 
     def _conjugate_value(
         self, y: Float[Tensor, "batch *shape n n"], tolerance: Float[Tensor, " batch"]

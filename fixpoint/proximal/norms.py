@@ -25,11 +25,13 @@ from fixpoint.proximal.row_algebra import (
     indicator,
     largest,
     power_of_two,
+    root,
     scaled_norm,
     size,
     total,
 )
-from fixpoint.proximal.sets import Box, over_threshold, simplex_threshold
+from fixpoint.proximal.sets import Box
+from fixpoint.proximal.threshold import clamp, clip_by_loss, simplex_projection, soft_threshold
 from fixpoint.rows import expand_rows
 
 
@@ -132,10 +134,7 @@ class LInfinity(Function):
     def _prox(
         self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape"]:
-        lost = step * numbers("weight", self.weight, z)
-        top, below = simplex_threshold(z.abs(), lost)
-        level = expand_rows((top + below).clamp(min=0), z)
-        return z.clamp(-level, level)
+        return clip_by_loss(z, step * numbers("weight", self.weight, z))
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,17 +188,18 @@ class NormBall(Function):
         center = elements("center", self.center, z)
         offset, radius = z - center, numbers("radius", self.radius, z)
         if self.p == 1:
-            threshold = simplex_threshold(offset.abs(), radius)
             inside = expand_rows(total(offset.abs()) <= radius, z)
-            moved = offset.sign() * over_threshold(offset.abs(), threshold)
+            moved = offset.sign() * simplex_projection(offset.abs(), radius)
         elif self.p == 2:
             scale, norm = scaled_norm(offset)
             inside = expand_rows(scale * norm <= radius, z)
-            moved = expand_rows(radius / norm, z) * (offset / expand_rows(scale, z))
+            kept = radius / torch.where(norm == 0, 1, norm)
+            moved = expand_rows(kept, z) * (offset / expand_rows(scale, z))
         else:
             bound = expand_rows(radius, z)
-            moved = offset.clamp(-bound, bound)
+            moved = clamp(offset, -bound, bound)
             inside = offset == moved
+        inside = inside & (expand_rows(radius, z) > 0)  # a point has no inside
         return torch.where(inside, z, center + moved)
 
 
@@ -274,7 +274,7 @@ class GroupL1(Function):
         """A scale of every group and the norm of the group divided by it, as `scaled_norm`."""
         scales = power_of_two(self._reduced(z.abs(), largest, _largest_last))
         scaled = z / self._spread(scales, z)
-        return scales, self._reduced(scaled * scaled, total, _total_last).sqrt()
+        return scales, root(self._reduced(scaled * scaled, total, _total_last))
 
     def _reduced(
         self,
@@ -314,14 +314,7 @@ def _total_last(values: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
     return values.sum(-1)
 
 
-def soft_threshold(
-    z: Float[Tensor, "batch *shape"], threshold: Float[Tensor, "..."]
-) -> Float[Tensor, "batch *shape"]:
-    """sign(z) max(|z| - threshold, 0)."""
-    return z - z.clamp(-threshold, threshold)
-
-
 def shrinkage(norm: Float[Tensor, "..."], threshold: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """max(1 - threshold/norm, 0), and 0 for the norm 0."""
-    kept = (norm - threshold).clamp(min=0)
-    return torch.where(kept > 0, kept / norm, kept)
+    """max(1 - threshold/norm, 0), and 0 for the norm 0; 1 for the threshold 0."""
+    kept = (norm - threshold).clamp(min=0) / torch.where(norm == 0, 1, norm)
+    return torch.where(threshold == 0, 1, torch.where(kept == 0, 0, kept))

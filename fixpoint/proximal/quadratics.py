@@ -253,7 +253,7 @@ class Quadratic(Function):
     ) -> Float[Tensor, " batch"]:
         values, along = self._attained(y)
         off = largest(torch.where(values > 0, 0, along.abs()))
-        squares = torch.where(values > 0, along * along / values, 0)
+        squares = torch.where(values > 0, along * along, 0) / torch.where(values > 0, values, 1)
         return indicator(off, tolerance * flat(y).shape[1]) + total(squares) / 2
 
     def _conjugate_gradient(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.row_sums import row_norm, row_sum
+from fixpoint.kernels.row_sums import row_dot, row_sum
 from fixpoint.rows import expand_rows
 
 
@@ -44,12 +44,25 @@ def power_of_two(size: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.where(power > 0, power, 1)
 
 
+def root(square: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The square root; its derivative at 0 is taken to be 0, a subgradient of a norm there."""
+    return torch.where(square == 0, 0, torch.where(square == 0, 1, square).sqrt())
+
+
 def scaled_norm(
     z: Float[Tensor, "batch *shape"],
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """A scale of every row and the norm of the row divided by it; their product is the norm."""
     scale = power_of_two(largest(z.abs()))
-    return scale, row_norm(z / expand_rows(scale, z))
+    scaled = z / expand_rows(scale, z)
+    return scale, root(row_dot(scaled, scaled))
+
+
+def times_log(factor: Float[Tensor, "..."], z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """factor log z, and 0, with the derivative 0, where the factor is not above 0."""
+    counted = factor > 0
+    known = torch.where(counted, z, 1).log() * torch.where(counted, factor, 0)
+    return torch.where(factor.isnan(), factor, known)
 
 
 def product(

@@ -27,6 +27,7 @@ from fixpoint.proximal.parameter import (
     values_of,
 )
 from fixpoint.proximal.row_algebra import flat, indicator, largest, product, size, total
+from fixpoint.proximal.threshold import clamp, simplex_projection
 from fixpoint.rows import expand_rows
 
 
@@ -95,18 +96,19 @@ class Box(Function):
         self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape"]:
         lower, upper = elements("lower", self.lower, z), elements("upper", self.upper, z)
-        return z.clamp(lower, upper)
+        return clamp(z, lower, upper)
 
     def _conjugate_value(
         self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
         # sum max(lower y, upper y); where a bound is infinite, y must not point that way.
-        room = expand_rows(tolerance, y)
         lower, upper = elements("lower", self.lower, y), elements("upper", self.upper, y)
-        up, down = y.clamp(min=0), y.clamp(max=0)
-        up = torch.where(upper.isinf() & (up <= room), 0, upper * up)
-        down = torch.where(lower.isinf() & (-down <= room), 0, lower * down)
-        return total(up + down)
+        room = expand_rows(tolerance, y)
+        open_up, open_down = upper.isinf(), lower.isinf()
+        outside = torch.where((open_up & (y > room)) | (open_down & (-y > room)), torch.inf, 0.0)
+        up = torch.where(open_up, 0, upper) * y.clamp(min=0)
+        down = torch.where(open_down, 0, lower) * y.clamp(max=0)
+        return total(up + down + outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,40 +138,12 @@ class Simplex(Function):
     def _prox(
         self, z: Float[Tensor, "batch *shape"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape"]:
-        return over_threshold(z, simplex_threshold(z, numbers("radius", self.radius, z)))
+        return simplex_projection(z, numbers("radius", self.radius, z))
 
     def _conjugate_value(
         self, y: Float[Tensor, "batch *shape"], tolerance: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
         return numbers("radius", self.radius, y) * largest(y)
-
-
-def simplex_threshold(
-    z: Float[Tensor, "batch *shape"], radius: Float[Tensor, " rows"]
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """tau with sum max(z - tau, 0) = radius, per row, in two parts whose sum it is.
-
-    The first is the largest coordinate. Nothing below it by more than the radius is active, so
-    that measured from it all sums that matter are of numbers of the size of the radius; added up,
-    the parts would lose digits again.
-    """
-    top = largest(z)
-    if size(z) == 0:
-        return top, top
-    ordered = (flat(z) - top.unsqueeze(1)).sort(1, descending=True).values
-    count = torch.arange(1, ordered.shape[1] + 1, device=z.device)
-    excess = ordered.cumsum(1) - radius.unsqueeze(1)
-    active = (ordered * count > excess).sum(1, keepdim=True).clamp(min=1)  # none for radius 0
-    return top, (excess.gather(1, active - 1) / active).squeeze(1)
-
-
-def over_threshold(
-    z: Float[Tensor, "batch *shape"], threshold: tuple[Float[Tensor, " batch"], ...]
-) -> Float[Tensor, "batch *shape"]:
-    """max(z - tau, 0) for a tau in parts."""
-    for part in threshold:
-        z = z - expand_rows(part, z)
-    return z.clamp(min=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 from fixpoint.kernels import row_dot
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import Parameter, check_numbers, numbers
-from fixpoint.proximal.row_algebra import indicator, largest, total
+from fixpoint.proximal.row_algebra import indicator, largest, power_of_two, root, size, total
+from fixpoint.proximal.threshold import clamp
 from fixpoint.rows import expand_rows
 
 
@@ -48,9 +49,10 @@ class TotalVariation1D(Function):
     def _prox(
         self, z: Float[Tensor, "batch *shape n"], step: Float[Tensor, " rows"]
     ) -> Float[Tensor, "batch *shape n"]:
-        weight = step * numbers("weight", self.weight, z)
-        per_line = expand_rows(weight, _along(z)).expand(*z.shape[:-1], 1)
-        return _ChainProx.apply(z.flatten(0, -2), per_line.reshape(-1, 1)).reshape(z.shape)
+        weight = expand_rows(step * numbers("weight", self.weight, z), _along(z))
+        per_line = weight.expand(*z.shape[:-1], 1).reshape(-1, 1)
+        found = _ChainProx.apply(z.flatten(0, -2), per_line).reshape(z.shape)
+        return torch.where(weight == 0, z, found)  # without weight, equal neighbours are no piece
 
     def _conjugate_value(
         self, y: Float[Tensor, "batch *shape n"], tolerance: Float[Tensor, " batch"]
@@ -131,24 +133,49 @@ class _ChainProx(torch.autograd.Function):
     generic point. Averaging over pieces is its own adjoint.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any, y: Float[Tensor, "lines n"], weight: Float[Tensor, "lines 1"]
+        y: Float[Tensor, "lines n"], weight: Float[Tensor, "lines 1"]
     ) -> Float[Tensor, "lines n"]:
-        u = chain_prox(y, weight)
-        ctx.save_for_backward(u)
-        return u
+        return chain_prox(y, weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         (u,) = ctx.saved_tensors
-        jump = u.detach().diff(dim=1)
-        piece = pad((jump != 0).cumsum(1), (1, 0))
-        none = torch.zeros_like(u)
-        length = none.scatter_add(1, piece, torch.ones_like(u)).gather(1, piece)
-        mean = none.scatter_add(1, piece, gradients[0]).gather(1, piece) / length
-        pull = pad(jump.sign(), (0, 1)) - pad(jump.sign(), (1, 0))
-        return mean, (mean * pull).sum(1, keepdim=True)
+        mean = _means_of_pieces(gradients[0], u)
+        return mean, (mean * _pull(u)).sum(1, keepdim=True)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        (u,) = ctx.saved_tensors
+        y, weight = tangents
+        moved = torch.zeros_like(u) if y is None else y
+        if weight is not None:
+            moved = moved + weight * _pull(u)
+        return _means_of_pieces(moved, u)
+
+
+def _means_of_pieces(
+    values: Float[Tensor, "lines n"], u: Float[Tensor, "lines n"]
+) -> Float[Tensor, "lines n"]:
+    """The mean of the values over the piece of u that every index lies in."""
+    piece = pad((u.detach().diff(dim=1) != 0).cumsum(1), (1, 0))
+    none = torch.zeros_like(u)
+    length = none.scatter_add(1, piece, torch.ones_like(u)).gather(1, piece)
+    return none.scatter_add(1, piece, values).gather(1, piece) / length
+
+
+def _pull(u: Float[Tensor, "lines n"]) -> Float[Tensor, "lines n"]:
+    """How fast every index is pulled by its neighbours as the weight grows, before the mean."""
+    sign = u.detach().diff(dim=1).sign()
+    return pad(sign, (0, 1)) - pad(sign, (1, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,19 +211,43 @@ class TotalVariation2D(Function):
     ) -> tuple[Float[Tensor, "batch *shape h w"], Float[Tensor, " batch"]]:
         """The result of `prox`, and a bound on its distance from the true proximal point.
 
-        The bound is sqrt(2 step gap), by the strong convexity of what is minimised. It is that of
-        the result before it is rounded to the dtype of `z`; the gap being a difference, it does
-        not fall much below sqrt(eps) ||z|| whatever the iterations.
+        The bound is sqrt(2 step gap), by the strong convexity of what is minimised. The gap is that
+        of the result as it is returned, taken in float64, and what rounding may hide of it is
+        added. The coordinates of the result are rounded, so that the bound does not fall much below
+        sqrt(eps) ||z|| whatever the iterations, with the eps of the dtype of the computation.
         """
         x, steps = self._prepared(z, step)
-        weight = steps * numbers("weight", self.weight, x)
-        u, r = self._solved(x, weight)
-        change = _differences(u)
-        gap = weight * total(self._norms(change)) - row_dot(r, change)  # times the step
-        bound = (2 * gap.clamp(min=0)).sqrt()
+        u, r, scale = self._solved(x, steps * numbers("weight", self.weight, x))
         good = steps > 0  # else NaN, as from prox
-        u = torch.where(expand_rows(good, u), u, torch.nan)
-        return u.to(z.dtype), torch.where(good, bound, torch.nan)
+        u = torch.where(expand_rows(good, u), u, torch.nan).to(z.dtype)
+        exact, steps = self._prepared(z.double(), step)
+        bound = self._bound(exact, steps * numbers("weight", self.weight, exact), u, r, scale)
+        return u, torch.where(good, bound, torch.nan).to(x.dtype)
+
+    def _bound(
+        self,
+        z: Float[Tensor, "batch *shape h w"],
+        weight: Float[Tensor, " rows"],
+        u: Float[Tensor, "batch *shape h w"],
+        r: Float[Tensor, "batch 2 *shape h w"],
+        scale: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """sqrt(2 gap): weight ||D u|| - <r, D u> + ||u - z + D'r||^2/2, with scale r for r.
+
+        In the dtype of z. What is rounded on the way is added to the gap.
+        """
+        units = expand_rows(scale.to(z), z)
+        z, u = z / units, u.to(z) / units
+        bound = _within_reach(weight / scale.to(z), z)
+        r = self._projected(r.to(z), expand_rows(bound, z))
+        change = _differences(u)
+        most = bound * total(self._norms(change))
+        eps = torch.finfo(z.dtype).eps
+        gap = (most - row_dot(r, change)).clamp(min=0) + 16 * eps * most
+        largest_term = largest(z.abs()) + largest(u.abs()) + 4 * largest(r.abs())
+        off = u - (z - _adjoint(r))
+        off_norm = root(row_dot(off, off)) + 4 * eps * math.sqrt(size(z)) * largest_term
+        return scale.to(z) * root(2 * gap + off_norm * off_norm) * (1 + eps)
 
     def _value(
         self, z: Float[Tensor, "batch *shape h w"], tolerance: Float[Tensor, " batch"]
@@ -210,9 +261,17 @@ class TotalVariation2D(Function):
 
     def _solved(
         self, z: Float[Tensor, "batch *shape h w"], weight: Float[Tensor, " rows"]
-    ) -> tuple[Float[Tensor, "batch *shape h w"], Float[Tensor, "batch 2 *shape h w"]]:
-        """u = z - D' r and the r of norms at most `weight` that nearly minimises ||u||^2."""
-        bound = expand_rows(weight, z)
+    ) -> tuple[
+        Float[Tensor, "batch *shape h w"],
+        Float[Tensor, "batch 2 *shape h w"],
+        Float[Tensor, " batch"],
+    ]:
+        """u = z - scale D'r, the scale of every row, and the r of norms at most weight/scale that
+        nearly minimises ||u||^2."""
+        scale = power_of_two(largest(z.abs()))
+        units = expand_rows(scale, z)
+        z = z / units
+        bound = expand_rows(_within_reach(weight / scale, z), z)
         r = torch.zeros_like(_differences(z))
         ahead = r  # r and its momentum
         age = z.new_ones(z.shape[0])  # t of the method
@@ -224,14 +283,22 @@ class TotalVariation2D(Function):
             older = (1 + (1 + 4 * age * age).sqrt()) / 2
             ahead = moved + expand_rows((age - 1) / older, r) * (moved - r)
             r, age = moved, older
-        return z - _adjoint(r), r
+        return units * (z - _adjoint(r)), r, scale
 
     def _norms(
         self, change: Float[Tensor, "batch 2 *shape h w"]
     ) -> Float[Tensor, "batch *shape h w"]:
-        """The norm of what changes at every pixel."""
+        """The norm of what changes at every pixel.
+
+        Not torch.hypot: it differs in the last bit with the place in memory.
+        """
         down, right = change.unbind(1)
-        return torch.hypot(down, right) if self.isotropic else down.abs() + right.abs()
+        if not self.isotropic:
+            return down.abs() + right.abs()
+        most = torch.maximum(down.detach().abs(), right.detach().abs())
+        scale = torch.where(most == 0, 1, most)
+        down, right = down / scale, right / scale
+        return scale * root(down * down + right * right)
 
     def _projected(
         self, r: Float[Tensor, "batch 2 *shape h w"], bound: Float[Tensor, "..."]
@@ -239,9 +306,22 @@ class TotalVariation2D(Function):
         """Onto the ball of the dual norm, at every pixel."""
         bound = bound.unsqueeze(1)
         if not self.isotropic:
-            return r.clamp(-bound, bound)
+            return clamp(r, -bound, bound)
         norms = self._norms(r).unsqueeze(1)
-        return torch.where(norms > bound, bound / norms, 1) * r
+        outside = norms > bound
+        shrunk = torch.where(outside, bound / torch.where(outside, norms, 1), 1) * r
+        return torch.where(bound == 0, 0, shrunk)  # a ball that is a point
+
+
+def _within_reach(
+    weight: Float[Tensor, " rows"], z: Float[Tensor, "batch *shape h w"]
+) -> Float[Tensor, " rows"]:
+    """The weight, or one that makes no difference to the proximal point of `z`, of entries up to 2.
+
+    Every weight gives a constant u that is at least sqrt(1/2) sum |z - mean z|: what flows along a
+    path through all pixels from those above the mean to those below, two edges of it at a pixel.
+    """
+    return weight.clamp(max=4.0 * z.shape[-1] * z.shape[-2])
 
 
 def _differences(z: Float[Tensor, "batch *shape h w"]) -> Float[Tensor, "batch 2 *shape h w"]:
