@@ -137,7 +137,8 @@ def attempt(solver: Solver, problem: Problem, budget: int = BUDGET) -> Outcome:
     excess, claimed, ended = None, False, ""
     try:
         point, claimed = _run(solver, counted)
-        row = torch.as_tensor(np.array(point), dtype=torch.float64).reshape(1, -1)
+        found = point if isinstance(point, Tensor) else torch.from_numpy(np.array(point))
+        row = found.reshape(1, -1)
         excess = float(problem.residual_norm(row)) / counted.goal
     except Exception as error:  # whatever a library raises, its run has ended without a claim
         ended = "budget" if counted.spent >= budget else type(error).__name__
