@@ -246,7 +246,8 @@ def _generated(found: Found) -> list[str]:
         f"its tolerances as they are and at most {found['max_iterations']} iterations. Whether a "
         "problem has a zero is known by its construction. A success is false where there is no "
         "zero, or where the residual of the returned point, evaluated again in float64, is beyond "
-        "the tolerance.",
+        "the tolerance. Where there is no zero, only a row that runs away can be called a success: "
+        "its norm grows until the relative tolerance covers a residual that does not fall.",
         "",
         found["machine"],
         "",
