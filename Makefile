@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types figures speed clean
+.PHONY: demo test lint types figures speed solvers clean
 
 demo: $(READY)
 	$(BIN)/fixpoint demo --out demo --json demo/demo.json
@@ -30,6 +30,10 @@ figures: $(READY)
 speed: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
 	$(BIN)/python benchmarks/speed.py --out docs
+
+solvers: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks,peers]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/solvers.py --out docs
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fixpoint needs Python 3.11 or newer")'
