@@ -132,8 +132,8 @@ class Anderson(Iterator[AndersonState]):
     safeguard: bool = True
     shrink: float = 0.5
     largest_weight: float = math.inf
-    largest_rise: float = 100.0
-    patience: int = 20
+    largest_rise: float = 10.0
+    patience: int = 15
     minimize: str = "residual"
 
     def __post_init__(self) -> None:
