@@ -89,6 +89,7 @@ class InnerSolve(Derived):
         self, z: Float[Tensor, "batch *shape"]
     ) -> tuple[Float[Tensor, "batch *shape"], dict[str, Tensor]]:
         from fixpoint.iterators import Anderson
+        from fixpoint.linearization import forward_mode, under_transforms
         from fixpoint.solve import solve
 
         finite = _finite_rows(z)
@@ -105,7 +106,7 @@ class InnerSolve(Derived):
         reached = torch.tensor([status.success for status in solution.status], device=finite.device)
         known = finite & reached
         u = solution.z
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or forward_mode() or under_transforms():
             u = self._differentiable(u, start, known)
         return (
             tree_map(lambda leaf: torch.where(expand_rows(known, leaf), leaf, torch.nan), u),
@@ -121,8 +122,11 @@ class InnerSolve(Derived):
     def _differentiable(self, u: Any, z: Any, known: Bool[Tensor, " batch"]) -> Any:
         """u with its gradient in z and in what T is computed from, if any of them asks for it."""
         from fixpoint.implicit import implicit_rows
+        from fixpoint.linearization import forward_mode, under_transforms
 
-        if not (_records(z) or _records(self.inner(u))):
+        # In forward mode and under torch.func a tensor does not tell whether it is differentiated.
+        told = not (forward_mode() or under_transforms())
+        if told and not (_records(z) or _records(self.inner(u))):
             return u
         forward = combination(_Differentiated(self.inner), 1.0, self.step)
         eps = max(torch.finfo(leaf.dtype).eps for leaf in tree_leaves(u))
