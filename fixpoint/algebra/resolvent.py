@@ -98,10 +98,10 @@ class InnerSolve(Derived):
             Shifted(self.forward, negative(start)),
             start,
             Anderson(mixing=self.mixing),
-            rtol=self.tolerance,
-            atol=self.tolerance,
+            rtol=0.0,
+            atol=0.0,
             max_iterations=self.max_iterations,
-            stop=(_Rounding(_row_norm(start), self.lipschitz_forward),),
+            stop=(_Solved(_row_norm(start), self.lipschitz_forward, self.tolerance),),
         )
         reached = torch.tensor([status.success for status in solution.status], device=finite.device)
         known = finite & reached
@@ -140,16 +140,19 @@ class InnerSolve(Derived):
 
 
 @dataclass(frozen=True, eq=False)
-class _Rounding(StopRule):
-    """Converged: the residual of u + step T u - z is a few rounding errors, and falls no lower.
+class _Solved(StopRule):
+    """Converged: the residual of u + step T u - z is at most tolerance (1 + ||u||), or it is a few
+    rounding errors, and falls no lower.
 
     Args:
         size: `||z||`.
         lipschitz: L of I + step T; u is known up to its own rounding, which grows L times.
+        tolerance: of the residual.
     """
 
     size: Float[Tensor, " batch"]
     lipschitz: float
+    tolerance: float
     status: ClassVar = Status.CONVERGED
     accepts: ClassVar = True
 
@@ -161,7 +164,8 @@ class _Rounding(StopRule):
         eps = torch.finfo(iterate.state.point.dtype).eps
         residual = iterate.residual_norm
         rounding = ROUNDINGS * eps * (memory["size"] + self.lipschitz * iterate.point_norm)
-        ended = (residual <= rounding) & (residual > memory["last"] / 2)
+        rounded = (residual <= rounding) & (residual > memory["last"] / 2)
+        ended = rounded | (residual <= self.tolerance * (1 + iterate.point_norm))
         return ended, {**memory, "last": residual}
 
 
