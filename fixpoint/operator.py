@@ -183,7 +183,7 @@ def as_operator(
         TypeError: `function` is not callable. ValueError: a constant is out of range, or they
             contradict each other.
     """
-    from fixpoint.calculus import Region
+    from fixpoint.region import Region
 
     constants = Constants(cocoercivity, lipschitz, strong_monotonicity, averagedness)
     Region.of(constants)  # refuses constants that contradict each other

@@ -25,10 +25,10 @@ from fixpoint.algebra.linear import (
     negative,
 )
 from fixpoint.algebra.subdifferential import Prox, Subdifferential
-from fixpoint.calculus import Region
 from fixpoint.iterate import Iterate
 from fixpoint.operator import Operator
 from fixpoint.operator_algebra import _check_above_0
+from fixpoint.region import Region
 from fixpoint.rows import expand_rows
 from fixpoint.status import Status
 from fixpoint.stop import StopRule

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from fixpoint import Anderson, ForwardStep, Operator, as_operator, proximal, solve, synthetic
 from fixpoint.algebra import Identity, product, subdifferential
-from fixpoint.calculus import Region, succession, total
+from fixpoint.calculus import succession, total
 from fixpoint.operator import Constants
+from fixpoint.region import Region
 from fixpoint.testing import KnownOperator, Planes, Separable, check_operator
 from fixpoint.testing.declared_constants import INEQUALITIES, refutation
 
