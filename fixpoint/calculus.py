@@ -5,9 +5,10 @@ For two points a, b and u = a - b, v = T a - T b, let z be the complex number wi
 scaled relative graph (SRG) of T. The constants of `Operator` say where it lies:
 
     cocoercivity beta        Re z >= beta |z|^2   the disc about 1/(2 beta) through 0
-    averagedness theta       |z - theta| <= theta, the same with beta = 1/(2 theta)
+    averagedness theta       |z - theta| <= theta, the same with beta = 1/(2 theta); for
+                             theta > 1 T is conically averaged (Bartz, Dao & Phan 2022)
     lipschitz L              |z| <= L
-    strong_monotonicity mu   Re z >= mu
+    strong_monotonicity mu   Re z >= mu; for mu < 0 T is hypomonotone
 
 Conversely every operator with its SRG in the intersection of these sets has the constants: the
 class is *SRG-full*, and what the geometry of the sets gives is sharp for the class, in two
@@ -25,10 +26,11 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from fixpoint.operator import Constants
-from fixpoint.region import ROUNDING, Region, constants_from_bounds
+from fixpoint.region import LARGEST, LEAST, ROUNDING, Region, constants_from_bounds, shifted
 
 
 def scaled(known: Any, factor: float) -> Constants:
@@ -97,13 +99,12 @@ def total(regions: Sequence[Region]) -> Constants:
     (BC, proposition 4.12) would be the sum of the maxima, not the maximum of the sum.
     """
     least = [region.least_real() for region in regions]
-    mu = sum(least)
-    sizes = sum(abs(value) for value in least)
-    if math.isfinite(mu) and abs(mu) <= ROUNDING * sizes:
-        mu = 0.0
     if any(region.lipschitz == math.inf for region in regions):
-        return constants_from_bounds(-math.inf, math.inf, mu)
-    supports = [region.support() for region in regions]
+        return constants_from_bounds(-math.inf, math.inf, _sum(least))
+    mu = _sum(least)
+    exponent = max(region.exponent() for region in regions) + len(regions).bit_length()
+    sizes = sum(abs(shifted(value, -exponent)) for value in least)
+    supports = [region.support(exponent) for region in regions]
     angles = sorted({0.0, math.inf, *(end for support in supports for end, *_ in support)})
     lipschitz, theta = 0.0, 0.0
     for first, last in itertools.pairwise(angles):
@@ -112,12 +113,13 @@ def total(regions: Sequence[Region]) -> Constants:
         low, high = 2 * math.atan(first), 2 * math.atan(last)
         for angle in (low, high, min(max(math.atan2(c, (s - d) / 2), low), high)):
             at = (s + d) / 2 + (s - d) / 2 * math.cos(angle) + c * math.sin(angle)
-            lipschitz = max(lipschitz, at)
+            lipschitz = max(lipschitz, math.inf if math.isnan(at) else at)
         theta = max(theta, _largest_quotient(d, c, s, first, last, sizes))
     if mu < 0:  # at phi = pi, where rounding may have lost what makes theta infinite
         theta = math.inf
+    beta = 1 / (2 * theta) if 0 < theta < math.inf else -math.inf
     return constants_from_bounds(
-        1 / (2 * theta) if 0 < theta < math.inf else -math.inf, lipschitz, mu
+        shifted(beta, -exponent), shifted(lipschitz, exponent, up=True), mu
     )
 
 
@@ -133,10 +135,10 @@ def composition(outer: Any, inner: Any) -> Constants:
     Re z = mu = beta |z|^2. Nothing but L is known for k < 0, as for two firmly nonexpansive ones.
     """
     a, b = Region.of(outer), Region.of(inner)
-    lipschitz = a.lipschitz * b.lipschitz if a.lipschitz and b.lipschitz else 0.0
-    for multiple, other in ((a, b), (b, a)):  # of the identity, up to a constant
-        if multiple.spread() == 0:
+    for multiple, other in ((a, b), (b, a)):
+        if multiple.is_multiple_of_identity():
             return other.affine(0, multiple.strong_monotonicity).constants()
+    lipschitz = max(a.lipschitz * b.lipschitz, LEAST)
     k = 1 - math.sqrt(a.spread() * b.spread())
     if abs(k) <= ROUNDING:
         k = 0.0
@@ -152,28 +154,48 @@ def succession(outer: Any, inner: Any) -> Constants:
     theta-averaged with theta = (theta_T + theta_S - 2 theta_T theta_S) / (1 - theta_T theta_S)
     (Ogura & Yamada 2002; BC, proposition 4.44), which is sharp for what averagedness alone knows
     (Huang, Ryu & Yin, Tight coefficients of averaged operators via scaled relative graph, 2020).
-    The Lipschitz constants q of the maps multiply, also sharp: for q <= 1 the operator is
-    (1 - q)-strongly monotone, 1/(1 + q)-cocoercive and (1 + q)-Lipschitz. The better of both is
-    taken; together they might know more.
+    It holds for conically averaged maps, theta = 1/(2 beta) > 1, as long as theta_T theta_S < 1
+    (Bartz, Dao & Phan, Conical averagedness and convergence analysis of fixed point algorithms,
+    2022, proposition 2.5). The Lipschitz constants q of the maps multiply, also sharp: the
+    operator is (1 - q)-strongly monotone, (1 + q)-Lipschitz and, for q <= 1, 1/(1 + q)-cocoercive.
+    The better of both is taken; together they might know more. Where one of T and S is c I, up to
+    a constant, the operator is c I + (1 - c) times the other.
     """
-    maps = [Region.of(known).affine(1, -1).constants() for known in (outer, inner)]
-    thetas = [Region.of(known).constants().averagedness for known in (outer, inner)]
+    regions = Region.of(outer), Region.of(inner)
+    for multiple, other in (regions, regions[::-1]):
+        if multiple.is_multiple_of_identity():
+            c = multiple.strong_monotonicity
+            return other.affine(c, 1 - c).constants()
+    maps = [region.affine(1, -1).constants().lipschitz for region in regions]
     beta, lipschitz, mu = -math.inf, math.inf, -math.inf
-    if thetas[0] is not None and thetas[1] is not None:
-        product = thetas[0] * thetas[1]
-        theta = 1.0 if product == 1 else (thetas[0] + thetas[1] - 2 * product) / (1 - product)
-        if theta > 0:
-            beta = 1 / (2 * theta)
-    if maps[0].lipschitz is not None and maps[1].lipschitz is not None:
-        q = maps[0].lipschitz * maps[1].lipschitz
+    theta = _averagedness_of_composition(*(region.cocoercivity for region in regions))
+    if theta is not None:
+        beta = 0.5 / theta
+    if maps[0] is not None and maps[1] is not None:
+        q = maps[0] * maps[1]
         lipschitz = 1 + q
         # q = 1 may be a number above 1 that was rounded, as sqrt(1 + L^2) for a skew operator.
         # Where both maps are nonexpansive, beta = 1/2 is that of the averagednesses above.
         if 1 - q > 4 * sys.float_info.epsilon:
             beta, mu = max(beta, 1 / (1 + q)), 1 - q
+        elif q - 1 > 4 * sys.float_info.epsilon:
+            mu = 1 - q
     if beta > 0:
-        lipschitz, mu = min(lipschitz, 1 / beta), max(mu, 0.0)
+        lipschitz = min(lipschitz, 1 / beta)
     return constants_from_bounds(beta, lipschitz, mu)
+
+
+def _averagedness_of_composition(*betas: float) -> float | None:
+    """Of two conically averaged maps; None where they are not known to be, or it is not."""
+    if not all(beta > 0 for beta in betas):
+        return None
+    first, second = (0.5 / beta for beta in betas)
+    if max(first, second) <= 1 + ROUNDING and min(first, second) >= 1 - ROUNDING:
+        return 1.0
+    product = first * second
+    if not product < 1 - ROUNDING:
+        return None
+    return (first + second - 2 * product) / (1 - product)
 
 
 def side_by_side(known: Sequence[Any]) -> Constants:
@@ -206,4 +228,18 @@ def _largest_quotient(
             return math.inf
     if d < 0:
         candidates.append(min(max(-c / d, first), last))
-    return max(0.0, *((d * tau**2 + 2 * c * tau + s) / 2 for tau in candidates if tau < math.inf))
+    values = [((d * tau + 2 * c) * tau + s) / 2 for tau in candidates if tau < math.inf]
+    return math.inf if any(map(math.isnan, values)) else max(0.0, *values)
+
+
+def _sum(values: Sequence[float]) -> float:
+    """The sum, rounded once; 0 where what is left is rounding of the values."""
+    if not all(map(math.isfinite, values)):
+        return -math.inf
+    exact = sum(map(Fraction, values), Fraction(0))
+    if abs(exact) <= Fraction(ROUNDING) * sum(abs(Fraction(value)) for value in values):
+        return 0.0
+    try:
+        return float(exact)
+    except OverflowError:
+        return LARGEST if exact > 0 else -LARGEST

@@ -8,6 +8,7 @@ scaled relative graph (SRG) of T; `fixpoint.calculus` has the references and the
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from fixpoint.operator import Constants
 
 Moebius = tuple[float, float, float, float]  # (p, q, r, t) is z -> (p z + q) / (r z + t)
 ROUNDING = 1e-12  # relative; of constants that went through a few operations
+LARGEST = sys.float_info.max
+LEAST = math.ulp(0.0)  # above 0
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,15 @@ class Region:
         G = {|z| <= lipschitz, Re z >= strong_monotonicity, Re z >= cocoercivity |z|^2}.
 
     A Moebius image keeps more than the four constants of the image would: T and I - T have
-    regions of which each is exact when the other is.
+    regions of which each is exact when the other is. All computations are relative to a power of
+    two near the size of G, so that constants of any size neither overflow nor raise; what
+    underflows is rounded to the side on which the constant still holds.
 
     Attributes:
         cocoercivity: at least 0; 0: not known beyond monotonicity; infinite: a constant operator.
         lipschitz: infinite: not known.
-        strong_monotonicity: at least 0, or -infinity: not known to be monotone.
+        strong_monotonicity: below 0 for an operator that is not known to be monotone, where
+            cocoercivity is 0; -infinity: not known.
         moebius: (p, q, r, t) of z -> (p z + q) / (r z + t).
     """
 
@@ -43,11 +49,13 @@ class Region:
         """The region of an `Operator` or of `Constants`, closed under what they imply:
 
         - beta-cocoercive is 1/beta-Lipschitz and monotone (BC, remark 4.15);
-        - theta-averaged is 1/(2 theta)-cocoercive (BC, remark 4.34 and proposition 4.35);
+        - theta-averaged, conically for theta > 1, is 1/(2 theta)-cocoercive (BC, remark 4.34 and
+          proposition 4.35; Bartz, Dao & Phan 2022, proposition 2.2);
         - mu-strongly monotone and L-Lipschitz is mu/L^2-cocoercive, by
-          <v, u> >= mu ||u||^2 >= mu/L^2 ||v||^2.
+          <v, u> >= mu ||u||^2 >= mu/L^2 ||v||^2;
+        - L-Lipschitz is (-L)-strongly monotone.
 
-        No further implication exists: the corners of G attain all three.
+        No further implication exists: the corners of G attain all four.
 
         Raises:
             ValueError: the constants contradict each other, mu > L.
@@ -70,8 +78,11 @@ class Region:
                 f"lipschitz {lipschitz:.6g}, which follows from those given"
             )
         lipschitz = max(lipschitz, mu)
-        if mu > 0:
-            beta = max(beta, mu / lipschitz**2)
+        if 0 < lipschitz < math.inf:
+            mu = max(mu, -lipschitz)
+            if mu > 0:
+                beta = max(beta, quotient(mu, lipschitz))
+            beta = min(beta, LARGEST)
         return Region(beta, lipschitz, mu)
 
     def mapped(self, p: float, q: float, r: float, t: float) -> Region:
@@ -80,15 +91,21 @@ class Region:
         z -> p z + q is p T + q I, z -> 1/z the inverse (Ryu & Yin, section 13.3; Ryu, Hannah &
         Yin, theorems on scaling, translation and inversion). Both are exact.
         """
-        a, b, c, d = self.moebius
-        product = (p * a + q * c, p * b + q * d, r * a + t * c, r * b + t * d)
+        a, b, c, d = _to_unit_size(self.moebius)
+        p, q, r, t = _to_unit_size((p, q, r, t))
+        product = (
+            _dot(p, a, q, c),
+            _dot(p, b, q, d),
+            _dot(r, a, t, c),
+            _dot(r, b, t, d),
+        )
         return Region(self.cocoercivity, self.lipschitz, self.strong_monotonicity, product)
 
     def affine(self, identity: float, factor: float) -> Region:
         """Of identity * I + factor * T; a multiple of I, whatever T is, for the factor 0."""
         if factor == 0:
             size = abs(identity)
-            multiple = Region(1 / size if size else math.inf, size, size)
+            multiple = Region(min(1 / size, LARGEST) if size else math.inf, size, size)
             return multiple if identity >= 0 else multiple.mapped(-1, 0, 0, 1)
         return self.mapped(factor, identity, 0, 1)
 
@@ -107,38 +124,29 @@ class Region:
         projective, and each constant bounds a ratio of linear functions: its extreme is at a
         corner of G or where G meets the real axis.
         """
-        corners = self._corners()
-        if corners is None:
+        (p, q, r, t), unit, exponent = self._in_units()
+        corners = unit._corners()
+        if corners is None or not (r or t):
             return Constants()
-        p, q, r, t = self.moebius
         if r and corners[0][0] < -t / r < corners[1][0]:
             return Constants()  # the pole is inside: so are all large numbers in the image
-        squared = [_squared(self.moebius, x, s) for x, s in corners]
-        lipschitz = math.sqrt(max(squared))
-        mu = self._least_real(self.moebius, corners)
-        beta = self._least_real((r, t, p, q), corners)  # of 1/z: Re (1/z) = Re z / |z|^2
-        return constants_from_bounds(beta, lipschitz, mu)
-
-    def _corners(self) -> list[tuple[float, float]] | None:
-        """(Re z, |z|^2) of the ends of G on the real axis, ascending, and of its corners off it."""
-        beta, lipschitz, mu = self.cocoercivity, self.lipschitz, self.strong_monotonicity
-        if mu == -math.inf:
-            if lipschitz == math.inf:
-                return None
-            return [(-lipschitz, lipschitz**2), (lipschitz, lipschitz**2)]
-        corners = [(mu, mu**2), (lipschitz, lipschitz**2)]
-        if lipschitz == math.inf:
-            return corners
-        if beta * lipschitz < 1 - ROUNDING:
-            corners.append((beta * lipschitz**2, lipschitz**2))
-        if mu > 0 and beta * mu < 1 - ROUNDING:
-            corners.append((mu, mu / beta))
-        return corners
+        moebius = p, q, r, t
+        lipschitz = math.sqrt(max(_squared(moebius, x, s) for x, s in corners))
+        mu = _least_real(moebius, corners)
+        beta = _least_real((r, t, p, q), corners)  # of 1/z: Re (1/z) = Re z / |z|^2
+        return constants_from_bounds(
+            shifted(beta, -exponent), shifted(lipschitz, exponent, up=True), shifted(mu, exponent)
+        )
 
     def least_real(self) -> float:
         """The infimum of the real parts; -infinity where there is none."""
-        corners = self._corners()
-        return -math.inf if corners is None else self._least_real(self.moebius, corners)
+        moebius, unit, exponent = self._in_units()
+        corners = unit._corners()
+        return -math.inf if corners is None else shifted(_least_real(moebius, corners), exponent)
+
+    def is_multiple_of_identity(self) -> bool:
+        """Whether G is the one number `strong_monotonicity`: a multiple of I, up to a constant."""
+        return self.lipschitz == 0 or self.spread() == 0
 
     def spread(self) -> float:
         """tan^2 of the largest angle in G, which is at its corner Re z = mu = beta |z|^2."""
@@ -147,16 +155,67 @@ class Region:
             return math.inf
         return 0.0 if product >= 1 - ROUNDING else 1 / product - 1
 
-    def support(self) -> list[tuple[float, float, float, float]]:
+    def exponent(self) -> int:
+        """e with 2^e near the largest number of an affine image of a bounded G."""
+        (p, q, _, _), _, exponent = self._in_units()
+        return exponent if p or q else -4000
+
+    def _in_units(self) -> tuple[Moebius, Region, int]:
+        """Of z = 2^e z': the transformation of z', up to a power of two 2^f, and G' in z'; f."""
+        beta, lipschitz, mu = self.cocoercivity, self.lipschitz, self.strong_monotonicity
+        size = lipschitz if 0 < lipschitz < math.inf else abs(mu) if math.isfinite(mu) else 0.0
+        e = math.frexp(size)[1]
+        lipschitz, least = shifted(lipschitz, -e, up=True), shifted(mu, -e)
+        beta = shifted(beta, e)
+        if least > 0 and lipschitz < math.inf:
+            beta = max(beta, least / lipschitz**2)
+        p, q, r, t = self.moebius
+        above, below = _largest_exponent((p, e), (q, 0)), _largest_exponent((r, e), (t, 0))
+        moebius = (
+            shifted(p, e - above),
+            shifted(q, -above),
+            shifted(r, e - below),
+            shifted(t, -below),
+        )
+        return moebius, Region(beta, lipschitz, least), above - below
+
+    def _corners(self) -> list[tuple[float, float]] | None:
+        """(Re z, |z|^2) of the ends of G on the real axis, ascending, and of its corners off it."""
+        beta, lipschitz, mu = self.cocoercivity, self.lipschitz, self.strong_monotonicity
+        if mu == -math.inf:
+            return None
+        corners = [(mu, mu * mu), (lipschitz, lipschitz * lipschitz)]
+        if lipschitz == math.inf:
+            return corners
+        if mu < 0:
+            if mu > -lipschitz * (1 - ROUNDING):
+                corners.append((mu, lipschitz**2))
+            return corners
+        if beta * lipschitz < 1 - ROUNDING:
+            corners.append((beta * lipschitz**2, lipschitz**2))
+        if mu > 0 and beta * mu < 1 - ROUNDING:
+            corners.append((mu, mu / beta))
+        return corners
+
+    def support(self, exponent: int) -> list[tuple[float, float, float, float]]:
         """h(phi) = max of Re z cos phi + Im z sin phi: (end, d, c, s) for each piece of [0, pi].
 
         In tau = tan(phi/2), of which `end` is a value, h is (d tau^2 + 2 c tau + s)/(1 + tau^2) on
         a piece: d = h - Re z at the far end keeps its digits where h = a + b cos phi + c sin phi
         would lose those of d = a - b. The region is an affine image of G, bounded.
+
+        Args:
+            exponent: h is that of the region divided by 2^exponent.
         """
-        beta, lipschitz, mu = self.cocoercivity, self.lipschitz, self.strong_monotonicity
+        (p, q, r, t), unit, own = self._in_units()
+        assert r == 0, "a support function is asked of affine images only"
+        beta, lipschitz, mu = unit.cocoercivity, unit.lipschitz, unit.strong_monotonicity
         pieces = [(math.inf, lipschitz, 0.0, lipschitz)]  # the circle of radius L
-        if mu > -math.inf and lipschitz > 0:
+        if mu < 0 < lipschitz:
+            height = math.sqrt(max((lipschitz - mu) * (lipschitz + mu), 0.0))
+            turn = math.sqrt((lipschitz - mu) / (lipschitz + mu)) if lipschitz > -mu else math.inf
+            pieces = [(turn, lipschitz, 0.0, lipschitz), (math.inf, -mu, height, mu)]
+        elif lipschitz > 0:
             cosine = min(beta * lipschitz, 1.0)  # of half the angle at which its corner ends
             sine = math.sqrt((1 - cosine) * (1 + cosine))
             x = cosine * lipschitz
@@ -170,9 +229,7 @@ class Region:
                 pieces.append((max(end, turn), 0.0, 0.0, 1 / beta))
                 height = math.sqrt(max(mu / beta - mu**2, 0.0))
                 pieces.append((math.inf, -mu, height, mu))
-        p, q, r, t = self.moebius
-        assert r == 0, "a support function is asked of affine images only"
-        factor, identity = p / t, q / t
+        factor, identity = shifted(p / t, own - exponent), shifted(q / t, own - exponent)
         if factor < 0:
             starts = [0.0, *(end for end, *_ in pieces[:-1])]
             pieces = [
@@ -184,68 +241,132 @@ class Region:
             (end, size * d - identity, size * c, size * s + identity) for end, d, c, s in pieces
         ]
 
-    def _least_real(self, moebius: Moebius, corners: list[tuple[float, float]]) -> float:
-        """The infimum of the real parts of the image of G; -infinity where there is none."""
-        p, q, r, t = moebius
-        left, right = corners[0][0], corners[1][0]
-        increases = p * t - q * r > 0
-        pole = -t / r if r else math.inf
-        skipped = set()
-        if left == right:
-            if _close(pole, left):
-                return -math.inf
-        elif _close(pole, right):
-            # Next to the pole the image is a half-plane, on the side that it is approached from.
-            if not increases and p * t - q * r != 0:
-                return -math.inf
-            skipped.add(1)
-        elif _close(pole, left):
-            if increases:
-                return -math.inf
-            skipped.add(0)
-        elif left < pole < right:
+
+def _least_real(moebius: Moebius, corners: list[tuple[float, float]]) -> float:
+    """The infimum of the real parts of the image of G; -infinity where there is none."""
+    p, q, r, t = moebius
+    left, right = corners[0][0], corners[1][0]
+    increases = p * t - q * r > 0
+    pole = -t / r if r else math.inf
+    skipped = set()
+    if left == right:
+        if _close(pole, left):
             return -math.inf
-        real = []  # and the size of what may have cancelled in it
-        for number, (x, square) in enumerate(corners):
-            if number in skipped:
-                continue
-            if square == math.inf:
-                real.append((p / r, 0.0))
-            elif number < 2:
-                below = abs(r * x + t)
-                real.append(((p * x + q) / (r * x + t), (abs(p * x) + abs(q)) / below))
-            else:
-                terms = p * r * square, (p * t + q * r) * x, q * t
-                below = r * r * square + 2 * r * t * x + t * t
-                real.append((sum(terms) / below, sum(map(abs, terms)) / abs(below)))
-        least, size = min(real)
-        return 0.0 if abs(least) <= ROUNDING * size else least
+    elif _close(pole, right):
+        # Next to the pole the image is a half-plane, on the side that it is approached from.
+        if not increases and p * t - q * r != 0:
+            return -math.inf
+        skipped.add(1)
+    elif _close(pole, left):
+        if increases:
+            return -math.inf
+        skipped.add(0)
+    elif left < pole < right:
+        return -math.inf
+    real = []  # and the size of what may have cancelled in it
+    for number, (x, square) in enumerate(corners):
+        if number in skipped:
+            continue
+        if square == math.inf:
+            real.append((p / r, 0.0))
+        elif number < 2:
+            below = r * x + t
+            if below == 0:
+                return -math.inf
+            real.append(((p * x + q) / below, (abs(p * x) + abs(q)) / abs(below)))
+        else:
+            terms = p * r * square, (p * t + q * r) * x, q * t
+            below = r * r * square + 2 * r * t * x + t * t
+            if below == 0:
+                return -math.inf
+            real.append((sum(terms) / below, sum(map(abs, terms)) / abs(below)))
+    least, size = min(real)
+    return 0.0 if abs(least) <= ROUNDING * size else least
 
 
 def constants_from_bounds(beta: float, lipschitz: float, mu: float) -> Constants:
-    """Bounds as `Constants`; a cocoercivity of 0, which is monotonicity, is not stated."""
+    """Bounds as `Constants`.
+
+    A cocoercivity of 0, which is monotonicity, is not stated, and neither is a negative mu that
+    follows from the Lipschitz constant.
+    """
     if lipschitz == 0:  # a constant operator: cocoercive with every beta
-        return Constants(lipschitz=0.0, strong_monotonicity=0.0)
-    cocoercivity = beta if 0 < beta < math.inf else None
+        return Constants(math.inf, 0.0, 0.0, 0.0)
+    cocoercivity = min(beta, LARGEST) if beta > 0 else None
     averaged = cocoercivity is not None and cocoercivity >= 0.5 * (1 - ROUNDING)
+    if cocoercivity is not None:
+        mu = max(mu, 0.0)
+    stated = mu >= 0 or mu > -lipschitz * (1 - ROUNDING)
     return Constants(
         cocoercivity=cocoercivity,
         lipschitz=lipschitz if lipschitz < math.inf else None,
-        strong_monotonicity=max(mu, 0.0) if mu >= 0 or cocoercivity is not None else None,
-        averagedness=min(1 / (2 * cocoercivity), 1.0) if averaged and cocoercivity else None,
+        strong_monotonicity=min(mu, LARGEST) if stated else None,
+        averagedness=min(0.5 / cocoercivity, 1.0) if averaged and cocoercivity else None,
     )
+
+
+def shifted(value: float, exponent: int, *, up: bool = False) -> float:
+    """value * 2^exponent, which never raises.
+
+    What underflows keeps its sign, unless it is a lower bound above 0.
+
+    Args:
+        up: of an upper bound: what underflows is the least number above 0.
+    """
+    if value == 0 or not math.isfinite(value):
+        return value
+    try:
+        found = math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    if found == 0 and (up or value < 0):
+        return math.copysign(LEAST, value)
+    return found
+
+
+def quotient(mu: float, lipschitz: float) -> float:
+    """mu / lipschitz^2, for 0 < mu <= lipschitz < inf."""
+    square = lipschitz * lipschitz
+    exact = sys.float_info.min < square < math.inf
+    return mu / square if exact else mu / lipschitz / lipschitz
+
+
+def _to_unit_size(moebius: Moebius) -> Moebius:
+    """The same transformation, with a largest number near 1."""
+    e = _largest_exponent(*((value, 0) for value in moebius))
+    p, q, r, t = (shifted(value, -e) for value in moebius)
+    return p, q, r, t
+
+
+def _dot(a: float, b: float, c: float, d: float) -> float:
+    """a b + c d; one product that underflows keeps its sign."""
+    value = a * b + c * d
+    if value == 0 and bool(a and b) != bool(c and d):
+        return math.copysign(LEAST, a * b if a and b else c * d)
+    return value
+
+
+def _largest_exponent(*numbers: tuple[float, int]) -> int:
+    """e with 2^(e-1) <= max |value * 2^exponent| < 2^e; 0 where all are 0."""
+    return max((math.frexp(value)[1] + shift for value, shift in numbers if value), default=0)
 
 
 def _squared(moebius: Moebius, x: float, s: float) -> float:
     """|(p z + q) / (r z + t)|^2 for Re z = x and |z|^2 = s, possibly infinite."""
     p, q, r, t = moebius
     if s == math.inf:
-        return (p / r) ** 2 if r else math.inf if p else (q / t) ** 2
+        return _square(p / r) if r else math.inf if p else _square(q / t)
     if s == x * x:
-        if r and _close(-t / r, x):
+        below = r * x + t
+        if below == 0 or (r and _close(-t / r, x)):
             return math.inf
-        return ((p * x + q) / (r * x + t)) ** 2
-    return (p * p * s + 2 * p * q * x + q * q) / (r * r * s + 2 * r * t * x + t * t)
+        return _square((p * x + q) / below)
+    below = r * r * s + 2 * r * t * x + t * t
+    return max(p * p * s + 2 * p * q * x + q * q, 0.0) / below if below > 0 else math.inf
+
+
+def _square(value: float) -> float:
+    return value * value  # infinite where ** 2 would raise
 
 
 def _close(a: float, b: float) -> bool:
@@ -256,4 +377,4 @@ def _close(a: float, b: float) -> bool:
 def _reciprocal_of_twice(averagedness: float | None) -> float | None:
     if averagedness is None:
         return None
-    return 1 / (2 * averagedness) if averagedness > 0 else math.inf
+    return min(0.5 / averagedness, LARGEST) if averagedness > 0 else math.inf

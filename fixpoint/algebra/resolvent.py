@@ -72,12 +72,13 @@ class InnerSolve(Derived):
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.forward = combination(inner, 1.0, step)
         mixing = best_step_size(self.forward)
-        if mixing is None or not self.forward.strong_monotonicity:
+        if mixing is None or not (self.forward.strong_monotonicity or 0.0) > 0:
             raise ValueError(
                 f"the resolvent of {type(inner).__name__} cannot be solved for: that needs a "
-                "Lipschitz constant L of T, and that T is monotone or step L < 1; known are "
-                f"lipschitz {inner.lipschitz}, strong_monotonicity {inner.strong_monotonicity}, "
-                f"step {step}"
+                "Lipschitz constant L of T, and that T is monotone or step L < 1, or step |mu| < 1 "
+                "for a strong_monotonicity mu below 0 (elsewhere I + step T need not have an "
+                f"inverse); known are lipschitz {inner.lipschitz}, strong_monotonicity "
+                f"{inner.strong_monotonicity}, step {step}"
             )
         self.mixing: float = mixing
         self.lipschitz_forward: float = self.forward.lipschitz or 1.0
