@@ -29,8 +29,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from fixpoint.float_range import LARGEST, LEAST, shifted
 from fixpoint.operator import Constants
-from fixpoint.region import LARGEST, LEAST, ROUNDING, Region, constants_from_bounds, shifted
+from fixpoint.region import ROUNDING, Region, constants_from_bounds
 
 
 def scaled(known: Any, factor: float) -> Constants:

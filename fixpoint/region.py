@@ -7,17 +7,16 @@ scaled relative graph (SRG) of T; `fixpoint.calculus` has the references and the
 
 from __future__ import annotations
 
+import itertools
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
+from fixpoint.float_range import LARGEST, LEAST, largest_exponent, quotient, shifted
 from fixpoint.operator import Constants
 
 Moebius = tuple[float, float, float, float]  # (p, q, r, t) is z -> (p z + q) / (r z + t)
 ROUNDING = 1e-12  # relative; of constants that went through a few operations
-LARGEST = sys.float_info.max
-LEAST = math.ulp(0.0)  # above 0
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,33 @@ class Region:
         corners = unit._corners()
         return -math.inf if corners is None else shifted(_least_real(moebius, corners), exponent)
 
+    def best_step(self) -> float | None:
+        """The rho > 0 for which |1 - rho z|, z in this region, is largest least; or cocoercivity.
+
+        At a corner |1 - rho z|^2 is a parabola in rho, and their maximum is least at the vertex of
+        one or where two of them meet. Where nothing is below 1, the cocoercivity; None where that
+        is not known, or infinite.
+        """
+        known = self.constants()
+        beta = known.cocoercivity
+        if beta is None or beta == math.inf or not known.strong_monotonicity:
+            return None if beta == math.inf else beta
+        moebius, unit, exponent = self._in_units()
+        corners = unit._corners() or []
+        images = [(_real(moebius, x, s), _squared(moebius, x, s)) for x, s in corners]
+        vertices = [x / s for x, s in images if s > 0]
+        crossings = [
+            2 * (x - y) / (s - r) for (x, s), (y, r) in itertools.combinations(images, 2) if s != r
+        ]
+
+        def largest(rho: float) -> float:
+            return max(1 - 2 * rho * x + rho * rho * s for x, s in images)
+
+        own = shifted(beta, exponent)
+        best = min((rho for rho in vertices + crossings if rho > 0), key=largest, default=own)
+        better = largest(best) < largest(own) - ROUNDING
+        return min(shifted(best, -exponent), LARGEST) if better else beta
+
     def is_multiple_of_identity(self) -> bool:
         """Whether G is the one number `strong_monotonicity`: a multiple of I, up to a constant."""
         return self.lipschitz == 0 or self.spread() == 0
@@ -170,7 +196,7 @@ class Region:
         if least > 0 and lipschitz < math.inf:
             beta = max(beta, least / lipschitz**2)
         p, q, r, t = self.moebius
-        above, below = _largest_exponent((p, e), (q, 0)), _largest_exponent((r, e), (t, 0))
+        above, below = largest_exponent((p, e), (q, 0)), largest_exponent((r, e), (t, 0))
         moebius = (
             shifted(p, e - above),
             shifted(q, -above),
@@ -305,35 +331,9 @@ def constants_from_bounds(beta: float, lipschitz: float, mu: float) -> Constants
     )
 
 
-def shifted(value: float, exponent: int, *, up: bool = False) -> float:
-    """value * 2^exponent, which never raises.
-
-    What underflows keeps its sign, unless it is a lower bound above 0.
-
-    Args:
-        up: of an upper bound: what underflows is the least number above 0.
-    """
-    if value == 0 or not math.isfinite(value):
-        return value
-    try:
-        found = math.ldexp(value, exponent)
-    except OverflowError:
-        return math.copysign(math.inf, value)
-    if found == 0 and (up or value < 0):
-        return math.copysign(LEAST, value)
-    return found
-
-
-def quotient(mu: float, lipschitz: float) -> float:
-    """mu / lipschitz^2, for 0 < mu <= lipschitz < inf."""
-    square = lipschitz * lipschitz
-    exact = sys.float_info.min < square < math.inf
-    return mu / square if exact else mu / lipschitz / lipschitz
-
-
 def _to_unit_size(moebius: Moebius) -> Moebius:
     """The same transformation, with a largest number near 1."""
-    e = _largest_exponent(*((value, 0) for value in moebius))
+    e = largest_exponent(*((value, 0) for value in moebius))
     p, q, r, t = (shifted(value, -e) for value in moebius)
     return p, q, r, t
 
@@ -346,9 +346,12 @@ def _dot(a: float, b: float, c: float, d: float) -> float:
     return value
 
 
-def _largest_exponent(*numbers: tuple[float, int]) -> int:
-    """e with 2^(e-1) <= max |value * 2^exponent| < 2^e; 0 where all are 0."""
-    return max((math.frexp(value)[1] + shift for value, shift in numbers if value), default=0)
+def _real(moebius: Moebius, x: float, s: float) -> float:
+    """Re (p z + q) / (r z + t) for Re z = x and |z|^2 = s."""
+    p, q, r, t = moebius
+    if s == x * x:
+        return (p * x + q) / (r * x + t)
+    return (p * r * s + (p * t + q * r) * x + q * t) / (r * r * s + 2 * r * t * x + t * t)
 
 
 def _squared(moebius: Moebius, x: float, s: float) -> float:
