@@ -95,6 +95,8 @@ def _dot(
     a: Complex[Tensor, "batch rows columns"], b: Complex[Tensor, "batch rows columns"]
 ) -> Float[Tensor, " batch"]:
     """The real part of the inner product, in an order that depends on the row alone."""
+    if not len(a):
+        return a.real.new_zeros(0)
     return kernels.row_dot(torch.view_as_real(a), torch.view_as_real(b.contiguous()))
 
 

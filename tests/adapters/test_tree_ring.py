@@ -554,8 +554,9 @@ class TestStrength:
             torch.testing.assert_close(key.angle(strength * noise), key.angle(noise))
 
 
-def test_an_empty_batch_has_empty_results():
-    noise, keys = torch.zeros(0, 1, 16, 16), every_kind((16, 16))
+@pytest.mark.parametrize("side", [16, 64])
+def test_an_empty_batch_has_empty_results(side):
+    noise, keys = torch.zeros(0, 1, side, side), every_kind((side, side))
     for key in keys:
         found = key.detect(noise)
         for value in (found.distance, found.p_value, found.log10_p, found.found):
