@@ -35,12 +35,10 @@ def scaled_rows(
 
 
 def row_norm(a: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """`||a||` of every row as `kernels.row_norm`, also where the sum of squares is no number."""
-    norm = kernels.row_norm(a)
-    range_ = torch.finfo(norm.dtype)
-    lost = ~norm.isfinite() | (norm < (range_.tiny / range_.eps) ** 0.5)
-    if not bool(lost.any()):
-        return norm
+    """`||a||` of every row as `kernels.row_norm`, also where the sum of squares is no number.
+
+    Nothing is read back to the host.
+    """
     exponent = row_exponent(a)
-    unit = kernels.row_norm(scaled_rows(a.to(norm.dtype), -exponent))
-    return torch.where(lost, scaled_rows(unit, exponent), norm)
+    wide = a.to(kernels.accumulation_dtype(a.dtype))
+    return scaled_rows(kernels.row_norm(scaled_rows(wide, -exponent)), exponent)
