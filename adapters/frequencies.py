@@ -16,6 +16,8 @@ def to_frequencies(
     signal: Float[Tensor, "*batch rows columns"],
 ) -> Complex[Tensor, "*batch rows columns"]:
     """F, not normalised, the zero frequency at (rows // 2, columns // 2)."""
+    if signal.numel() == 0:  # of an empty batch; not every backend of the transform takes one
+        return torch.complex(signal, signal)
     return torch.fft.fftshift(torch.fft.fft2(signal), dim=(-2, -1))
 
 
@@ -23,6 +25,8 @@ def from_frequencies(
     spectrum: Complex[Tensor, "*batch rows columns"],
 ) -> Float[Tensor, "*batch rows columns"]:
     """The real part of what has the frequencies of `spectrum`."""
+    if spectrum.numel() == 0:
+        return spectrum.real
     return torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
 
 

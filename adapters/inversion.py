@@ -94,6 +94,8 @@ def nmse_db(
     latent: Float[Tensor, "batch *shape"], truth: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:
     """Normalised mean squared error per row, in dB: -20 is an error of a tenth of the norm."""
+    if not latent.numel():
+        return latent.new_zeros(len(latent), dtype=torch.float64)
     error = kernels.row_norm(latent.double() - truth.double())
     return 20 * (error / kernels.row_norm(truth.double())).log10()
 

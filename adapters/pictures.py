@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.adapters.bit_depth import more_than_8_bits
 from fixpoint.adapters.composed_observations import PerRow
 from fixpoint.adapters.observations import (
     Clip,
@@ -57,7 +58,7 @@ def read_picture(path: str | Path) -> Any:
         raise ValueError(f"{path} is empty (0 bytes)")
     try:
         image = Image.open(path)
-        deep = any(";16" in str(tile) for tile in image.tile)
+        deep = more_than_8_bits(image)
         image.load()
     except PermissionError as error:
         raise ValueError(f"{path} cannot be read: permission denied") from error
@@ -89,9 +90,12 @@ def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> P
         for other float values.
 
     Raises:
-        TypeError, ValueError: something else, or NaN, or values outside the range.
+        TypeError, ValueError: something else, or nothing at all, or more than 8 bits a channel, or
+            NaN, or values outside the range.
     """
-    if isinstance(image, list | tuple) and image and not isinstance(image[0], int | float):
+    if isinstance(image, list | tuple) and not image:
+        raise ValueError(f"the image is empty: {image!r} holds no picture")
+    if isinstance(image, list | tuple) and not isinstance(image[0], int | float):
         parts = [as_pictures(part, value_range) for part in image]
         sizes = {tuple(part.values.shape[1:]) for part in parts}
         if len(sizes) > 1:
@@ -173,6 +177,11 @@ def _from_pil(image: Any) -> Pictures:
         raise ValueError(
             f"{name} has mode {image.mode}; only 8-bit grey and RGB pictures can be inverted"
         )
+    if more_than_8_bits(image):
+        raise ValueError(
+            f"{name} has more than 8 bits a channel, cut to 8 when it was opened; only 8-bit "
+            "pictures can be read"
+        )
     if getattr(image, "n_frames", 1) > 1:
         raise ValueError(f"{name} has {image.n_frames} frames; give them one by one")
     transparent = image.mode in ("LA", "RGBA") or "transparency" in image.info
@@ -206,7 +215,7 @@ def _from_array(array: np.ndarray[Any, Any], value_range: tuple[float, float] | 
         )
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise TypeError(f"an array must be uint8 or floating point, got {array.dtype}")
-    batch = torch.from_numpy(np.ascontiguousarray(array.reshape(-1, *array.shape[-3:])))
+    batch = torch.from_numpy(np.ascontiguousarray(array if array.ndim == 4 else array[None]))
     return _from_tensor(batch.permute(0, 3, 1, 2), value_range or (0, 1))
 
 
@@ -221,7 +230,13 @@ def _from_tensor(tensor: Tensor, value_range: tuple[float, float] | None) -> Pic
     return _from_values(tensor, value_range, "picture")
 
 
+def _check_not_empty(tensor: Tensor, medium: str) -> None:
+    if not tensor.numel():
+        raise ValueError(f"the {medium} is empty: it has shape {tuple(tensor.shape)}")
+
+
 def _finite_floats(tensor: Tensor, medium: str) -> Tensor:
+    _check_not_empty(tensor, medium)
     if not tensor.is_floating_point():
         allowed = "floating point" if medium == "audio" else "uint8 or floating point"
         raise TypeError(f"a tensor must be {allowed}, got {tensor.dtype}")
@@ -232,11 +247,12 @@ def _finite_floats(tensor: Tensor, medium: str) -> Tensor:
 
 
 def _from_values(tensor: Tensor, value_range: tuple[float, float] | None, medium: str) -> Pictures:
+    _check_not_empty(tensor, medium)
     if tensor.dtype == torch.uint8:
         return Pictures(from_levels(tensor.float()), EightBit())
     values = _finite_floats(tensor, medium)
     if value_range is None:
-        if values.numel() and float(values.min()) >= 0:
+        if float(values.min()) >= 0:
             raise ValueError(
                 "a float tensor without negative values could be on [0, 1] or on [-1, 1]: "
                 "say value_range=(0, 1) or value_range=(-1, 1)"
@@ -245,18 +261,16 @@ def _from_values(tensor: Tensor, value_range: tuple[float, float] | None, medium
     if tuple(value_range) not in ((0, 1), (-1, 1)):
         raise ValueError(f"value_range must be (0, 1) or (-1, 1), got {value_range}")
     if tuple(value_range) == (0, 1):
-        if values.numel() and not (float(values.min()) >= 0 and float(values.max()) <= 1):
+        if not (float(values.min()) >= 0 and float(values.max()) <= 1):
             raise ValueError(
                 f"values lie in [{float(values.min()):.9g}, {float(values.max()):.9g}], outside "
                 "[0, 1]"
             )
         values = 2 * values - 1
-    if values.numel() and float(values.abs().max()) > 3:
+    if float(values.abs().max()) > 3:
         raise ValueError(
             f"values go up to {float(values.abs().max()):.4g}: that is not a {medium} on [-1, 1]"
         )
-    if not len(values):
-        return Pictures(values, Identity())
     parts = [_with_observation(row) for row in values.split(1)]
     return Pictures(torch.cat([part.values for part in parts]), _common(parts))
 
@@ -266,8 +280,7 @@ def _with_observation(values: Tensor) -> Pictures:
     rounded = from_levels(to_levels(values))
     if bool(((rounded - values).abs() < 1e-5).all()):
         return Pictures(rounded, EightBit())
-    largest = float(values.abs().max()) if values.numel() else 0.0
-    return Pictures(values, Clip() if largest == 1 else Identity())
+    return Pictures(values, Clip() if float(values.abs().max()) == 1 else Identity())
 
 
 def _common(parts: Sequence[Pictures]) -> Observation:

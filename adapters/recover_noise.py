@@ -163,5 +163,7 @@ def _check_latent(shape: tuple[int, ...], latent: Any) -> None:
             f"latents of this model are (batch, {', '.join(map(str, shape))}) or of other sizes, "
             f"got {tuple(latent.shape)}"
         )
+    if not latent.numel():
+        raise ValueError(f"the latent is empty: it has shape {tuple(latent.shape)}")
     if not bool(latent.isfinite().all()):
         raise ValueError("the latent contains NaN or infinity")

@@ -269,6 +269,8 @@ class Sampling:
             raise ValueError(
                 f"the {what} must have the batch first, (batch, *latent), got {tuple(latent.shape)}"
             )
+        if not latent.numel():
+            raise ValueError(f"the {what} is empty: it has shape {tuple(latent.shape)}")
         wide = latent.dtype == torch.float64
         return latent.detach().to(self.device, torch.float64 if wide else torch.float32)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from fixpoint.adapters.frequencies import (
@@ -25,8 +25,15 @@ from fixpoint.adapters.frequencies import (
     mirrored,
     to_frequencies,
 )
-from fixpoint.adapters.random_direction import log_chance_of_coming_as_close
+from fixpoint.adapters.which_key import Classification, check_names, classify
+from fixpoint.adapters.white_noise_test import (
+    exact_log_chance,
+    original_log_chance,
+    scaled_frequencies,
+)
 from fixpoint.whole_file import write_whole
+
+__all__ = ["Classification", "Detection", "TreeRing", "check_names", "classify"]
 
 PAPER_KEYS = {
     1: (96.0, 48.0, 112.0, 64.0, 16.0, 144.0),
@@ -54,26 +61,6 @@ class Detection:
     p_value: Float[Tensor, " batch"]
     log10_p: Float[Tensor, " batch"]
     found: Bool[Tensor, " batch"]
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Which of several keys noise carries, per row: that of the least distance.
-
-    Attributes:
-        labels: (batch,), the place of the key among `keys`.
-        distances: (batch, keys), mean of |F - K| over each key's mask, or the angle to it.
-        keys: the names of the keys, in the order of the columns.
-    """
-
-    labels: Int[Tensor, " batch"]
-    distances: Float[Tensor, "batch keys"]
-    keys: tuple[str, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name of the key found, per row."""
-        return tuple(self.keys[label] for label in self.labels.tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,10 +219,11 @@ class TreeRing:
         Raises:
             ValueError: the key is zero, which points nowhere.
         """
-        spectrum = self._spectrum(noise)[:, self.mask.to(noise.device)]
+        spectrum = scaled_frequencies(self._signal(noise))[0][:, self.mask.to(noise.device)]
         key = self.pattern.to(spectrum)[self.mask.to(noise.device)]
         if not bool(key.abs().sum() > 0):
             raise ValueError(f"{self.name} is zero and has no direction; classify by distance")
+        key = key / key.abs().max()
         product = (spectrum * key.conj()).real.sum(1)
         return 1 - product / (spectrum.norm(dim=1) * key.norm()).clamp_min(1e-300)
 
@@ -257,7 +245,7 @@ class TreeRing:
                 "exact" is uniform over [0, 1] for white noise of any standard deviation, whatever
                 the mask. A frequency and its mirror image hold the same two real numbers, and one
                 that is its own mirror image holds one: as many independent numbers as there are
-                frequencies in the mask and its mirror image. See `random_direction`. The key is
+                frequencies in the mask and its mirror image. See `white_noise_test`. The key is
                 what taking the real part leaves of it.
 
                 "original" counts two numbers a frequency, each of which comes twice, and takes
@@ -266,7 +254,9 @@ class TreeRing:
         """
         if formula not in FORMULAS:
             raise ValueError(f'formula must be "exact" or "original", got {formula!r}')
-        logs = self._exact(noise) if formula == "exact" else self._original(noise)
+        logs = (exact_log_chance if formula == "exact" else original_log_chance)(
+            self.pattern.cpu().to(torch.complex128), self.mask.cpu(), self._signal(noise).cpu()
+        )
         return logs.to(noise.device) / torch.log(torch.tensor(10.0, dtype=torch.float64))
 
     def detect(
@@ -351,7 +341,8 @@ class TreeRing:
                 f"key {self.name} is for channel {self.channel}, the noise has {shape[1]} channels"
             )
 
-    def _spectrum(self, noise: Tensor) -> Tensor:
+    def _signal(self, noise: Tensor) -> Tensor:
+        """The channel of the key, float64: (batch, rows, columns)."""
         if not isinstance(noise, Tensor) or not noise.is_floating_point():
             kind = noise.dtype if isinstance(noise, Tensor) else type(noise).__name__
             raise TypeError(f"noise must be a floating-point tensor, got {kind}")
@@ -361,81 +352,13 @@ class TreeRing:
         if not bool(finite.all()):
             rows = (~finite).nonzero().flatten().tolist()
             raise ValueError(f"the noise is not finite in rows {rows}")
-        return to_frequencies(signal)
+        return signal
+
+    def _spectrum(self, noise: Tensor) -> Tensor:
+        return to_frequencies(self._signal(noise))
 
     def _deviation(self, noise: Tensor) -> Tensor:
         """F - K at the frequencies of the mask: (batch, frequencies)."""
         spectrum = self._spectrum(noise)
         chosen = self.mask.flatten().nonzero().flatten().to(noise.device)
         return (spectrum - self.pattern.to(spectrum)).flatten(1).index_select(1, chosen)
-
-    def _exact(self, noise: Tensor) -> Tensor:
-        spectrum = self._spectrum(noise).cpu()
-        size = self.mask.numel()
-        pattern, mask = self.pattern.cpu().to(torch.complex128), self.mask.cpu()
-        patch = torch.where(mask, pattern, 0)
-        kept = (patch + mirrored(patch).conj()) / 2
-        tested = mask | mirrored(mask)
-        # Parseval: what is divided by `size` is a sum over as many orthonormal real coordinates.
-        squared_distance = ((spectrum - kept).abs().square() * tested).sum((1, 2)) / size
-        squared_length = spectrum.abs().square().sum((1, 2)) / size
-        if not bool((squared_length > 0).all()):
-            rows = (squared_length == 0).nonzero().flatten().tolist()
-            raise ValueError(f"the noise is zero in rows {rows}")
-        logs = log_chance_of_coming_as_close(
-            squared_distance.numpy(),
-            squared_length.sqrt().numpy(),
-            float(kept.abs().square().sum() / size) ** 0.5,
-            int(tested.sum()),
-            size,
-        )
-        return torch.from_numpy(logs)
-
-    def _original(self, noise: Tensor) -> Tensor:
-        from scipy.stats import ncx2
-
-        key = torch.view_as_real(self.pattern[self.mask].cpu().to(torch.complex128)).flatten()
-        deviation = torch.view_as_real(self._deviation(noise).cpu()).flatten(1)
-        variance = (deviation + key).var(1)
-        degrees = 2 * int(self.mask.sum())
-        chance = ncx2.cdf(
-            (deviation.square().sum(1) / variance).numpy(),
-            degrees,
-            (key.square().sum() / variance).numpy(),
-        )
-        return torch.from_numpy(chance).log()
-
-
-def classify(
-    noise: Float[Tensor, "batch channels rows columns"],
-    keys: Sequence[TreeRing],
-    *,
-    by: str = "distance",
-) -> Classification:
-    """Which key the noise carries, per row: the nearest, without a threshold (the paper, A.2.2).
-
-    Args:
-        noise: recovered from pictures.
-        keys: at least one, names unlike. Of equal distances the first is taken.
-        by: "distance", the mean of |F - K| over the mask, as in the paper, or "angle", one minus
-            the cosine between F and K there, which asks nothing of the strength of F: what an
-            inexact inversion brings back of a key is often weaker than it was.
-    """
-    check_names(keys)
-    if by not in ("distance", "angle"):
-        raise ValueError(f'by must be "distance" or "angle", got {by!r}')
-    measured = [key.distance(noise) if by == "distance" else key.angle(noise) for key in keys]
-    distances = torch.stack(measured, dim=1)
-    return Classification(distances.argmin(1), distances, tuple(key.name for key in keys))
-
-
-def check_names(keys: Sequence[TreeRing]) -> None:
-    """Make sure that keys can be told apart by name.
-
-    Raises:
-        ValueError: there are none, or two of one name.
-    """
-    names = [key.name for key in keys]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if not names or twice:
-        raise ValueError(f"two keys are called {twice[0]!r}" if twice else "no keys to choose from")

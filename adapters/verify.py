@@ -260,9 +260,11 @@ def verify(
         say: called with a line a method, as they begin. progress: show progress bars.
 
     Raises:
-        ValueError: the sides of a crop are not multiples of the autoencoder's factor, or E(x) is
-            not finite.
+        ValueError: there are no crops, the sides of one are not multiples of the autoencoder's
+            factor, or E(x) is not finite.
     """
+    if not crops:
+        raise ValueError("crops are empty: there is nothing to verify on")
     made, inside = observation_of(observation, crops)
     for crop in crops:
         try:

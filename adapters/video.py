@@ -206,7 +206,7 @@ def _channels_first(array: np.ndarray[Any, Any]) -> Tensor:
         raise ValueError(f"not the shape of a video: {array.shape}; {LAYOUTS}")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise TypeError(f"an array must be uint8 or floating point, got {array.dtype}")
-    batch = torch.from_numpy(np.ascontiguousarray(array.reshape(-1, *array.shape[-4:])))
+    batch = torch.from_numpy(np.ascontiguousarray(array if array.ndim == 5 else array[None]))
     return batch.permute(0, 4, 1, 2, 3)
 
 

@@ -4,7 +4,7 @@ from fixpoint import algebra, calculus, monitors, schedules, splittings, stop, s
 from fixpoint.algebra import Identity, product, subdifferential
 from fixpoint.certificate import Certificate, Claim, Verdict
 from fixpoint.checkpoint import Checkpoint
-from fixpoint.implicit import ImplicitWarning, implicit
+from fixpoint.implicit import implicit
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.iterators import (
@@ -19,6 +19,7 @@ from fixpoint.iterators import (
 )
 from fixpoint.operator import Operator, as_operator, fixed_point_of
 from fixpoint.recommend import Recommendation, recommend
+from fixpoint.row_systems import ImplicitWarning
 from fixpoint.solution import History, Solution, SolveError
 from fixpoint.solve import solve
 from fixpoint.status import Status

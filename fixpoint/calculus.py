@@ -5,9 +5,10 @@ For two points a, b and u = a - b, v = T a - T b, let z be the complex number wi
 scaled relative graph (SRG) of T. The constants of `Operator` say where it lies:
 
     cocoercivity beta        Re z >= beta |z|^2   the disc about 1/(2 beta) through 0
-    averagedness theta       |z - theta| <= theta, the same with beta = 1/(2 theta)
+    averagedness theta       |z - theta| <= theta, the same with beta = 1/(2 theta); for
+                             theta > 1 T is conically averaged (Bartz, Dao & Phan 2022)
     lipschitz L              |z| <= L
-    strong_monotonicity mu   Re z >= mu
+    strong_monotonicity mu   Re z >= mu; for mu < 0 T is hypomonotone
 
 Conversely every operator with its SRG in the intersection of these sets has the constants: the
 class is *SRG-full*, and what the geometry of the sets gives is sharp for the class, in two
@@ -25,218 +26,12 @@ import itertools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
+from fixpoint.float_range import LARGEST, LEAST, shifted
 from fixpoint.operator import Constants
-
-Moebius = tuple[float, float, float, float]  # (p, q, r, t) is z -> (p z + q) / (r z + t)
-_ROUNDING = 1e-12  # relative; of constants that went through a few operations
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where the SRG of an operator lies: the image under a real Moebius transformation of
-
-        G = {|z| <= lipschitz, Re z >= strong_monotonicity, Re z >= cocoercivity |z|^2}.
-
-    A Moebius image keeps more than the four constants of the image would: T and I - T have
-    regions of which each is exact when the other is.
-
-    Attributes:
-        cocoercivity: at least 0; 0: not known beyond monotonicity; infinite: a constant operator.
-        lipschitz: infinite: not known.
-        strong_monotonicity: at least 0, or -infinity: not known to be monotone.
-        moebius: (p, q, r, t) of z -> (p z + q) / (r z + t).
-    """
-
-    cocoercivity: float
-    lipschitz: float
-    strong_monotonicity: float
-    moebius: Moebius = (1.0, 0.0, 0.0, 1.0)
-
-    @staticmethod
-    def of(known: Any) -> Region:
-        """The region of an `Operator` or of `Constants`, closed under what they imply:
-
-        - beta-cocoercive is 1/beta-Lipschitz and monotone (BC, remark 4.15);
-        - theta-averaged is 1/(2 theta)-cocoercive (BC, remark 4.34 and proposition 4.35);
-        - mu-strongly monotone and L-Lipschitz is mu/L^2-cocoercive, by
-          <v, u> >= mu ||u||^2 >= mu/L^2 ||v||^2.
-
-        No further implication exists: the corners of G attain all three.
-
-        Raises:
-            ValueError: the constants contradict each other, mu > L.
-        """
-        beta, lipschitz, mu = 0.0, math.inf, -math.inf
-        if known.lipschitz is not None:
-            lipschitz = known.lipschitz
-        for value in (known.cocoercivity, _reciprocal_of_twice(known.averagedness)):
-            if value is not None:
-                beta, mu = max(beta, value), max(mu, 0.0)
-        if known.strong_monotonicity is not None:
-            mu = max(mu, known.strong_monotonicity)
-        if beta > 0:
-            lipschitz = min(lipschitz, 1 / beta)
-        if lipschitz == 0:  # a constant operator: cocoercive with every beta
-            beta, mu = math.inf, max(mu, 0.0)
-        if mu > lipschitz * (1 + 1e-9):
-            raise ValueError(
-                f"the constants contradict each other: strong_monotonicity {mu:.6g} is above "
-                f"lipschitz {lipschitz:.6g}, which follows from those given"
-            )
-        lipschitz = max(lipschitz, mu)
-        if mu > 0:
-            beta = max(beta, mu / lipschitz**2)
-        return Region(beta, lipschitz, mu)
-
-    def mapped(self, p: float, q: float, r: float, t: float) -> Region:
-        """The region of (p z + q) / (r z + t), z in this one.
-
-        z -> p z + q is p T + q I, z -> 1/z the inverse (Ryu & Yin, section 13.3; Ryu, Hannah &
-        Yin, theorems on scaling, translation and inversion). Both are exact.
-        """
-        a, b, c, d = self.moebius
-        product = (p * a + q * c, p * b + q * d, r * a + t * c, r * b + t * d)
-        return Region(self.cocoercivity, self.lipschitz, self.strong_monotonicity, product)
-
-    def affine(self, identity: float, factor: float) -> Region:
-        """Of identity * I + factor * T; a multiple of I, whatever T is, for the factor 0."""
-        if factor == 0:
-            size = abs(identity)
-            multiple = Region(1 / size if size else math.inf, size, size)
-            return multiple if identity >= 0 else multiple.mapped(-1, 0, 0, 1)
-        return self.mapped(factor, identity, 0, 1)
-
-    def inverse(self) -> Region:
-        """Of the inverse of T."""
-        return self.mapped(0, 1, 1, 0)
-
-    def resolvent(self, step: float) -> Region:
-        """Of (I + step T)^{-1}."""
-        return self.mapped(0, 1, step, 1)
-
-    def constants(self) -> Constants:
-        """The sharpest constants that hold in all of this region.
-
-        In the coordinates Re z and |z|^2 the sides of G are straight, a Moebius transformation is
-        projective, and each constant bounds a ratio of linear functions: its extreme is at a
-        corner of G or where G meets the real axis.
-        """
-        corners = self._corners()
-        if corners is None:
-            return Constants()
-        p, q, r, t = self.moebius
-        if r and corners[0][0] < -t / r < corners[1][0]:
-            return Constants()  # the pole is inside: so are all large numbers in the image
-        squared = [_squared(self.moebius, x, s) for x, s in corners]
-        lipschitz = math.sqrt(max(squared))
-        mu = self._least_real(self.moebius, corners)
-        beta = self._least_real((r, t, p, q), corners)  # of 1/z: Re (1/z) = Re z / |z|^2
-        return stated(beta, lipschitz, mu)
-
-    def _corners(self) -> list[tuple[float, float]] | None:
-        """(Re z, |z|^2) of the ends of G on the real axis, ascending, and of its corners off it."""
-        beta, lipschitz, mu = self.cocoercivity, self.lipschitz, self.strong_monotonicity
-        if mu == -math.inf:
-            if lipschitz == math.inf:
-                return None
-            return [(-lipschitz, lipschitz**2), (lipschitz, lipschitz**2)]
-        corners = [(mu, mu**2), (lipschitz, lipschitz**2)]
-        if lipschitz == math.inf:
-            return corners
-        if beta * lipschitz < 1 - _ROUNDING:
-            corners.append((beta * lipschitz**2, lipschitz**2))
-        if mu > 0 and beta * mu < 1 - _ROUNDING:
-            corners.append((mu, mu / beta))
-        return corners
-
-    def _least(self) -> float:
-        """The infimum of the real parts; -infinity where there is none."""
-        corners = self._corners()
-        return -math.inf if corners is None else self._least_real(self.moebius, corners)
-
-    def _spread(self) -> float:
-        """tan^2 of the largest angle in G, which is at its corner Re z = mu = beta |z|^2."""
-        product = self.strong_monotonicity * self.cocoercivity
-        if not 0 < product < math.inf:
-            return math.inf
-        return 0.0 if product >= 1 - _ROUNDING else 1 / product - 1
-
-    def _support(self) -> list[tuple[float, float, float, float]]:
-        """h(phi) = max of Re z cos phi + Im z sin phi: (end, d, c, s) for each piece of [0, pi].
-
-        In tau = tan(phi/2), of which `end` is a value, h is (d tau^2 + 2 c tau + s)/(1 + tau^2) on
-        a piece: d = h - Re z at the far end keeps its digits where h = a + b cos phi + c sin phi
-        would lose those of d = a - b. The region is an affine image of G, bounded.
-        """
-        beta, lipschitz, mu = self.cocoercivity, self.lipschitz, self.strong_monotonicity
-        pieces = [(math.inf, lipschitz, 0.0, lipschitz)]  # the circle of radius L
-        if mu > -math.inf and lipschitz > 0:
-            cosine = min(beta * lipschitz, 1.0)  # of half the angle at which its corner ends
-            sine = math.sqrt((1 - cosine) * (1 + cosine))
-            x = cosine * lipschitz
-            turn = sine / cosine if cosine > 0 else math.inf
-            pieces = [
-                (math.sqrt((1 - cosine) / (1 + cosine)), lipschitz, 0.0, lipschitz),
-                (turn, -x, sine * lipschitz, x),
-            ]
-            if beta > 0:
-                end = math.sqrt(max(1 / (beta * mu) - 1, 0.0)) if beta * mu > 0 else math.inf
-                pieces.append((max(end, turn), 0.0, 0.0, 1 / beta))
-                height = math.sqrt(max(mu / beta - mu**2, 0.0))
-                pieces.append((math.inf, -mu, height, mu))
-        p, q, r, t = self.moebius
-        assert r == 0, "a support function is asked of affine images only"
-        factor, identity = p / t, q / t
-        if factor < 0:
-            starts = [0.0, *(end for end, *_ in pieces[:-1])]
-            pieces = [
-                (1 / start if start else math.inf, s, c, d)
-                for start, (_, d, c, s) in zip(reversed(starts), reversed(pieces), strict=True)
-            ]
-        size = abs(factor)
-        return [
-            (end, size * d - identity, size * c, size * s + identity) for end, d, c, s in pieces
-        ]
-
-    def _least_real(self, moebius: Moebius, corners: list[tuple[float, float]]) -> float:
-        """The infimum of the real parts of the image of G; -infinity where there is none."""
-        p, q, r, t = moebius
-        left, right = corners[0][0], corners[1][0]
-        increases = p * t - q * r > 0
-        pole = -t / r if r else math.inf
-        skipped = set()
-        if left == right:
-            if _close(pole, left):
-                return -math.inf
-        elif _close(pole, right):
-            # Next to the pole the image is a half-plane, on the side that it is approached from.
-            if not increases and p * t - q * r != 0:
-                return -math.inf
-            skipped.add(1)
-        elif _close(pole, left):
-            if increases:
-                return -math.inf
-            skipped.add(0)
-        elif left < pole < right:
-            return -math.inf
-        real = []  # and the size of what may have cancelled in it
-        for number, (x, square) in enumerate(corners):
-            if number in skipped:
-                continue
-            if square == math.inf:
-                real.append((p / r, 0.0))
-            elif number < 2:
-                below = abs(r * x + t)
-                real.append(((p * x + q) / (r * x + t), (abs(p * x) + abs(q)) / below))
-            else:
-                terms = p * r * square, (p * t + q * r) * x, q * t
-                below = r * r * square + 2 * r * t * x + t * t
-                real.append((sum(terms) / below, sum(map(abs, terms)) / abs(below)))
-        least, size = min(real)
-        return 0.0 if abs(least) <= _ROUNDING * size else least
+from fixpoint.region import ROUNDING, Region, constants_from_bounds
 
 
 def scaled(known: Any, factor: float) -> Constants:
@@ -304,14 +99,13 @@ def total(regions: Sequence[Region]) -> Constants:
     which is piecewise a quadratic function of tan(phi/2). 1/beta_1 + 1/beta_2 <= 2 theta
     (BC, proposition 4.12) would be the sum of the maxima, not the maximum of the sum.
     """
-    least = [region._least() for region in regions]
-    mu = sum(least)
-    sizes = sum(abs(value) for value in least)
-    if math.isfinite(mu) and abs(mu) <= _ROUNDING * sizes:
-        mu = 0.0
+    least = [region.least_real() for region in regions]
     if any(region.lipschitz == math.inf for region in regions):
-        return stated(-math.inf, math.inf, mu)
-    supports = [region._support() for region in regions]
+        return constants_from_bounds(-math.inf, math.inf, _sum(least))
+    mu = _sum(least)
+    exponent = max(region.exponent() for region in regions) + len(regions).bit_length()
+    sizes = sum(abs(shifted(value, -exponent)) for value in least)
+    supports = [region.support(exponent) for region in regions]
     angles = sorted({0.0, math.inf, *(end for support in supports for end, *_ in support)})
     lipschitz, theta = 0.0, 0.0
     for first, last in itertools.pairwise(angles):
@@ -320,11 +114,14 @@ def total(regions: Sequence[Region]) -> Constants:
         low, high = 2 * math.atan(first), 2 * math.atan(last)
         for angle in (low, high, min(max(math.atan2(c, (s - d) / 2), low), high)):
             at = (s + d) / 2 + (s - d) / 2 * math.cos(angle) + c * math.sin(angle)
-            lipschitz = max(lipschitz, at)
+            lipschitz = max(lipschitz, math.inf if math.isnan(at) else at)
         theta = max(theta, _largest_quotient(d, c, s, first, last, sizes))
     if mu < 0:  # at phi = pi, where rounding may have lost what makes theta infinite
         theta = math.inf
-    return stated(1 / (2 * theta) if 0 < theta < math.inf else -math.inf, lipschitz, mu)
+    beta = 1 / (2 * theta) if 0 < theta < math.inf else -math.inf
+    return constants_from_bounds(
+        shifted(beta, -exponent), shifted(lipschitz, exponent, up=True), mu
+    )
 
 
 def composition(outer: Any, inner: Any) -> Constants:
@@ -339,17 +136,17 @@ def composition(outer: Any, inner: Any) -> Constants:
     Re z = mu = beta |z|^2. Nothing but L is known for k < 0, as for two firmly nonexpansive ones.
     """
     a, b = Region.of(outer), Region.of(inner)
-    lipschitz = a.lipschitz * b.lipschitz if a.lipschitz and b.lipschitz else 0.0
-    for multiple, other in ((a, b), (b, a)):  # of the identity, up to a constant
-        if multiple._spread() == 0:
+    for multiple, other in ((a, b), (b, a)):
+        if multiple.is_multiple_of_identity():
             return other.affine(0, multiple.strong_monotonicity).constants()
-    k = 1 - math.sqrt(a._spread() * b._spread())
-    if abs(k) <= _ROUNDING:
+    lipschitz = max(a.lipschitz * b.lipschitz, LEAST)
+    k = 1 - math.sqrt(a.spread() * b.spread())
+    if abs(k) <= ROUNDING:
         k = 0.0
     if k < 0:
-        return stated(-math.inf, lipschitz, -math.inf)
+        return constants_from_bounds(-math.inf, lipschitz, -math.inf)
     mu = k * a.strong_monotonicity * b.strong_monotonicity
-    return stated(k * a.cocoercivity * b.cocoercivity, lipschitz, mu)
+    return constants_from_bounds(k * a.cocoercivity * b.cocoercivity, lipschitz, mu)
 
 
 def succession(outer: Any, inner: Any) -> Constants:
@@ -358,28 +155,48 @@ def succession(outer: Any, inner: Any) -> Constants:
     theta-averaged with theta = (theta_T + theta_S - 2 theta_T theta_S) / (1 - theta_T theta_S)
     (Ogura & Yamada 2002; BC, proposition 4.44), which is sharp for what averagedness alone knows
     (Huang, Ryu & Yin, Tight coefficients of averaged operators via scaled relative graph, 2020).
-    The Lipschitz constants q of the maps multiply, also sharp: for q <= 1 the operator is
-    (1 - q)-strongly monotone, 1/(1 + q)-cocoercive and (1 + q)-Lipschitz. The better of both is
-    taken; together they might know more.
+    It holds for conically averaged maps, theta = 1/(2 beta) > 1, as long as theta_T theta_S < 1
+    (Bartz, Dao & Phan, Conical averagedness and convergence analysis of fixed point algorithms,
+    2022, proposition 2.5). The Lipschitz constants q of the maps multiply, also sharp: the
+    operator is (1 - q)-strongly monotone, (1 + q)-Lipschitz and, for q <= 1, 1/(1 + q)-cocoercive.
+    The better of both is taken; together they might know more. Where one of T and S is c I, up to
+    a constant, the operator is c I + (1 - c) times the other.
     """
-    maps = [Region.of(known).affine(1, -1).constants() for known in (outer, inner)]
-    thetas = [Region.of(known).constants().averagedness for known in (outer, inner)]
+    regions = Region.of(outer), Region.of(inner)
+    for multiple, other in (regions, regions[::-1]):
+        if multiple.is_multiple_of_identity():
+            c = multiple.strong_monotonicity
+            return other.affine(c, 1 - c).constants()
+    maps = [region.affine(1, -1).constants().lipschitz for region in regions]
     beta, lipschitz, mu = -math.inf, math.inf, -math.inf
-    if thetas[0] is not None and thetas[1] is not None:
-        product = thetas[0] * thetas[1]
-        theta = 1.0 if product == 1 else (thetas[0] + thetas[1] - 2 * product) / (1 - product)
-        if theta > 0:
-            beta = 1 / (2 * theta)
-    if maps[0].lipschitz is not None and maps[1].lipschitz is not None:
-        q = maps[0].lipschitz * maps[1].lipschitz
+    theta = _averagedness_of_composition(*(region.cocoercivity for region in regions))
+    if theta is not None:
+        beta = 0.5 / theta
+    if maps[0] is not None and maps[1] is not None:
+        q = maps[0] * maps[1]
         lipschitz = 1 + q
         # q = 1 may be a number above 1 that was rounded, as sqrt(1 + L^2) for a skew operator.
         # Where both maps are nonexpansive, beta = 1/2 is that of the averagednesses above.
         if 1 - q > 4 * sys.float_info.epsilon:
             beta, mu = max(beta, 1 / (1 + q)), 1 - q
+        elif q - 1 > 4 * sys.float_info.epsilon:
+            mu = 1 - q
     if beta > 0:
-        lipschitz, mu = min(lipschitz, 1 / beta), max(mu, 0.0)
-    return stated(beta, lipschitz, mu)
+        lipschitz = min(lipschitz, 1 / beta)
+    return constants_from_bounds(beta, lipschitz, mu)
+
+
+def _averagedness_of_composition(*betas: float) -> float | None:
+    """Of two conically averaged maps; None where they are not known to be, or it is not."""
+    if not all(beta > 0 for beta in betas):
+        return None
+    first, second = (0.5 / beta for beta in betas)
+    if max(first, second) <= 1 + ROUNDING and min(first, second) >= 1 - ROUNDING:
+        return 1.0
+    product = first * second
+    if not product < 1 - ROUNDING:
+        return None
+    return (first + second - 2 * product) / (1 - product)
 
 
 def side_by_side(known: Sequence[Any]) -> Constants:
@@ -388,24 +205,10 @@ def side_by_side(known: Sequence[Any]) -> Constants:
     (BC, proposition 23.18 for monotonicity; each inequality is summed over the blocks.)
     """
     regions = [Region.of(each) for each in known]
-    return stated(
+    return constants_from_bounds(
         min(region.cocoercivity for region in regions),
         max(region.lipschitz for region in regions),
         min(region.strong_monotonicity for region in regions),
-    )
-
-
-def stated(beta: float, lipschitz: float, mu: float) -> Constants:
-    """Bounds as `Constants`; a cocoercivity of 0, which is monotonicity, is not stated."""
-    if lipschitz == 0:  # a constant operator: cocoercive with every beta
-        return Constants(lipschitz=0.0, strong_monotonicity=0.0)
-    cocoercivity = beta if 0 < beta < math.inf else None
-    averaged = cocoercivity is not None and cocoercivity >= 0.5 * (1 - _ROUNDING)
-    return Constants(
-        cocoercivity=cocoercivity,
-        lipschitz=lipschitz if lipschitz < math.inf else None,
-        strong_monotonicity=max(mu, 0.0) if mu >= 0 or cocoercivity is not None else None,
-        averagedness=min(1 / (2 * cocoercivity), 1.0) if averaged and cocoercivity else None,
     )
 
 
@@ -420,33 +223,24 @@ def _largest_quotient(
     if last < math.inf:
         candidates.append(last)
     else:
-        if abs(d) <= _ROUNDING * sizes:
+        if abs(d) <= ROUNDING * sizes:
             d = 0.0
         if d > 0 or (d == 0 and c > 0):
             return math.inf
     if d < 0:
         candidates.append(min(max(-c / d, first), last))
-    return max(0.0, *((d * tau**2 + 2 * c * tau + s) / 2 for tau in candidates if tau < math.inf))
+    values = [((d * tau + 2 * c) * tau + s) / 2 for tau in candidates if tau < math.inf]
+    return math.inf if any(map(math.isnan, values)) else max(0.0, *values)
 
 
-def _squared(moebius: Moebius, x: float, s: float) -> float:
-    """|(p z + q) / (r z + t)|^2 for Re z = x and |z|^2 = s, possibly infinite."""
-    p, q, r, t = moebius
-    if s == math.inf:
-        return (p / r) ** 2 if r else math.inf if p else (q / t) ** 2
-    if s == x * x:
-        if r and _close(-t / r, x):
-            return math.inf
-        return ((p * x + q) / (r * x + t)) ** 2
-    return (p * p * s + 2 * p * q * x + q * q) / (r * r * s + 2 * r * t * x + t * t)
-
-
-def _close(a: float, b: float) -> bool:
-    # Between an infinity and a number the difference would pass as close.
-    return a == b or abs(a - b) <= _ROUNDING * min(max(abs(a), abs(b)), 1e300)
-
-
-def _reciprocal_of_twice(averagedness: float | None) -> float | None:
-    if averagedness is None:
-        return None
-    return 1 / (2 * averagedness) if averagedness > 0 else math.inf
+def _sum(values: Sequence[float]) -> float:
+    """The sum, rounded once; 0 where what is left is rounding of the values."""
+    if not all(map(math.isfinite, values)):
+        return -math.inf
+    exact = sum(map(Fraction, values), Fraction(0))
+    if abs(exact) <= Fraction(ROUNDING) * sum(abs(Fraction(value)) for value in values):
+        return 0.0
+    try:
+        return float(exact)
+    except OverflowError:
+        return LARGEST if exact > 0 else -LARGEST

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint import kernels
+from fixpoint.row_scale import row_norm
 from fixpoint.rows import expand_rows, where_rows
 
 
@@ -26,7 +27,7 @@ class Gmres:
         forcing: Float[Tensor, " batch"],
         rounding: float,
     ) -> None:
-        self.norm = kernels.row_norm(target)
+        self.norm = row_norm(target)
         self.active = active & (self.norm > 0) & self.norm.isfinite()
         self.forcing, self.rounding = forcing, rounding
         self.orthonormal = [_unit(target, self.norm, self.active)]  # v
@@ -35,6 +36,7 @@ class Gmres:
         self.rotations: list[tuple[Tensor, Tensor]] = []
         self.rotated: list[Tensor] = []  # b in the rotated basis, but for its last entry
         self.remaining = self.norm.double()  # that last entry: the linear residual, with a sign
+        self.broken = torch.zeros_like(self.active)  # rows where J times a direction is not finite
 
     @property
     def next_direction(self) -> Float[Tensor, "batch *shape"]:
@@ -44,8 +46,9 @@ class Gmres:
         self, direction: Float[Tensor, "batch *shape"], image: Float[Tensor, "batch *shape"]
     ) -> None:
         """Take in a direction and J times it."""
-        size = kernels.row_norm(image)
+        size = row_norm(image)
         used = self.active & size.isfinite()
+        self.broken = self.broken | (self.active & ~used)
         self.directions.append(where_rows(used, direction, torch.zeros_like(direction)))
         rest = where_rows(used, image, torch.zeros_like(image))
         column = [torch.zeros_like(self.remaining) for _ in self.orthonormal]
@@ -54,7 +57,7 @@ class Gmres:
                 along = kernels.row_dot(vector, rest)
                 rest = kernels.forward_step(rest, vector, expand_rows(along, rest))
                 column[i] = column[i] + along
-        length = kernels.row_norm(rest)
+        length = row_norm(rest)
         self._rotate(column, length.double(), size.double())
         # Reached on purpose or broken down (happily or not), a row stays as it is.
         above = self.remaining.abs() > self.forcing * self.norm
@@ -85,7 +88,7 @@ class Gmres:
             upper, lower = column[i], column[i + 1]
             column[i] = cosine * upper + sine * lower
             column[i + 1] = cosine * lower - sine * upper
-        radius = (column[-1] * column[-1] + below * below).sqrt()
+        radius = torch.hypot(column[-1], below)
         useful = radius > self.rounding * size
         cosine = torch.where(useful, column[-1] / radius, 0)
         sine = torch.where(useful, below / radius, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,7 +20,11 @@ from fixpoint.rows import select_rows
 
 @dataclass(frozen=True)
 class Constants:
-    """What is known of an operator; see `Operator` for the inequalities. None: not known."""
+    """What is known of an operator; see `Operator` for the inequalities. None: not known.
+
+    Raises:
+        ValueError: a number below 0, except for `strong_monotonicity`, which has to be finite.
+    """
 
     cocoercivity: float | None = None
     lipschitz: float | None = None
@@ -28,7 +33,15 @@ class Constants:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not value >= 0:
+            if value is None:
+                continue
+            if name == "strong_monotonicity":
+                if not math.isfinite(value):
+                    raise ValueError(
+                        f"{name} must be a finite number, below 0 for a hypomonotone operator, got "
+                        f"{value}; None where it is not known"
+                    )
+            elif not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value}")
 
 
@@ -41,8 +54,10 @@ class Operator(OperatorAlgebra, ABC):
 
     - `cocoercivity` beta: `<T a - T b, a - b> >= beta ||T a - T b||^2`
     - `lipschitz` L: `||T a - T b|| <= L ||a - b||`
-    - `strong_monotonicity` mu: `<T a - T b, a - b> >= mu ||a - b||^2`
-    - `averagedness` theta: `I - T = (1 - theta) I + theta N` with N nonexpansive
+    - `strong_monotonicity` mu: `<T a - T b, a - b> >= mu ||a - b||^2`; below 0 where T is not
+      known to be monotone: it is (-mu)-hypomonotone then, and T - mu I is monotone
+    - `averagedness` theta: `I - T = (1 - theta) I + theta N` with N nonexpansive; above 1, I - T is
+      averaged conically
 
     Operators make operators, with what is known of their constants: `2 * T`, `T + S`, `T - b`,
     `T @ S`, `T.complement`, `T.resolvent(step)` and the other methods of `OperatorAlgebra`.
@@ -183,7 +198,7 @@ def as_operator(
         TypeError: `function` is not callable. ValueError: a constant is out of range, or they
             contradict each other.
     """
-    from fixpoint.calculus import Region
+    from fixpoint.region import Region
 
     constants = Constants(cocoercivity, lipschitz, strong_monotonicity, averagedness)
     Region.of(constants)  # refuses constants that contradict each other

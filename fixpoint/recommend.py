@@ -84,16 +84,16 @@ def _choose(
     seen = f"least cocoercivity ratio seen {beta:.4g}, an upper estimate of beta"
     fall = f"forward steps of about beta multiply the residual by {rate:.3g} each"
     known = theory.best_step_size(operator)
-    if known is not None and operator.cocoercivity:
+    declared = [operator.cocoercivity, operator.averagedness]
+    if known is not None and any(declared):
         return Anderson(mixing=known), (
-            f"T is known to be {operator.cocoercivity:.4g}-cocoercive: the forward step that "
-            "Anderson falls back to, of size beta, is covered by theorem 1",
+            f"T is known to be cocoercive: the forward step that Anderson falls back to, of "
+            f"{known:.4g}, is covered by theorem 1",
             fall,
         )
     if known is not None:
         return ForwardStep(step_size=known), (
-            f"T is known to be strongly monotone and Lipschitz: steps of mu / L^2 = {known:.4g} "
-            "contract",
+            f"T is known to be strongly monotone and Lipschitz: steps of {known:.4g} contract",
             seen,
             fall,
         )

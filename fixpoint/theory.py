@@ -140,34 +140,34 @@ def lyapunov(
 
 
 def best_step_size(operator: Operator) -> float | None:
-    """The forward step with the best guarantee for what is known of the operator.
+    """The forward step with the best guarantee for all that is known of the operator.
 
-    beta, where the cocoercivity is known: it maximises the descent rho (2 beta - rho), and for a
-    mu-strongly monotone T it minimises the contraction factor sqrt(1 - (2 rho - rho^2/beta) mu).
-    mu / L^2, where only strong monotonicity and a Lipschitz constant are known (contraction factor
-    sqrt(1 - mu^2/L^2)). None where no step is known to converge.
+    Where I - rho T is known to contract for some rho, that with the least contraction factor. It is
+    the largest of the cocoercivities beta that the constants imply: the one declared, 1/(2 theta)
+    from averagedness, and mu/L^2. More may be known of an operator that is made of others, as of
+    the gradient of a mu-strongly convex and L-smooth function: there it is 2/(L + mu). Elsewhere
+    beta, which maximises the descent rho (2 beta - rho) of theorem 1. The step of c T is that of T
+    over c.
+
+    Returns:
+        rho > 0; None where no step is known to converge, and for a constant operator, of which no
+        step is better than another.
     """
-    beta, mu, lipschitz = operator.cocoercivity, operator.strong_monotonicity, operator.lipschitz
-    if beta is not None and beta > 0:
-        return beta
-    if mu is not None and mu > 0 and lipschitz is not None:
-        return mu / lipschitz**2
-    return None
+    return operator._region().best_step()
 
 
 def contraction_factor(operator: Operator, step_size: float) -> float | None:
-    """A factor q with ||z^{k+1} - z*|| <= q ||z^k - z*|| for forward steps, where one is known.
+    """The least q with ||z^{k+1} - z*|| <= q ||z^k - z*|| for forward steps that is known.
 
-    The better of sqrt(1 - (2 rho - rho^2/beta) mu), for 0 < rho <= 2 beta, and
-    sqrt(1 - 2 rho mu + rho^2 L^2); 1 for cocoercivity alone; None where nothing is known.
+    The Lipschitz constant of I - rho T: the largest |1 - rho z| in the region that holds the scaled
+    relative graph of T, see `fixpoint.calculus`. Up to rho = 2 beta it is
+    sqrt(1 - (2 rho - rho^2/beta) mu) for beta and mu, and 1 for beta alone; for mu and L it is
+    sqrt(1 - 2 rho mu + rho^2 L^2). Above 1 it bounds how fast the iterates may part.
+
+    Returns:
+        q >= 0; None where nothing is known.
     """
-    beta, mu, lipschitz = operator.cocoercivity, operator.strong_monotonicity, operator.lipschitz
-    squares = []
-    if beta is not None and 0 < step_size <= 2 * beta:
-        squares.append(1 - (2 * step_size - step_size**2 / beta) * (mu or 0.0))
-    if mu is not None and lipschitz is not None:
-        squares.append(1 - 2 * step_size * mu + step_size**2 * lipschitz**2)
-    return math.sqrt(max(0.0, min(squares))) if squares else None
+    return operator._region().affine(1.0, -step_size).constants().lipschitz
 
 
 def _check_inertia(inertia: float) -> None:

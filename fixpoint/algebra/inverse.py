@@ -14,8 +14,8 @@ from fixpoint.algebra.linear import (
     Translated,
     combination,
 )
-from fixpoint.calculus import Region
 from fixpoint.operator import Operator
+from fixpoint.region import Region
 
 
 class Inverse(Computed):

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from fixpoint.calculus import Region, total
+from fixpoint.calculus import total
 from fixpoint.operator import Constants, Operator
+from fixpoint.region import Region
 from fixpoint.rows import select_rows
 
 

@@ -25,10 +25,10 @@ from fixpoint.algebra.linear import (
     negative,
 )
 from fixpoint.algebra.subdifferential import Prox, Subdifferential
-from fixpoint.calculus import Region
 from fixpoint.iterate import Iterate
 from fixpoint.operator import Operator
 from fixpoint.operator_algebra import _check_above_0
+from fixpoint.region import Region
 from fixpoint.rows import expand_rows
 from fixpoint.status import Status
 from fixpoint.stop import StopRule
@@ -72,12 +72,13 @@ class InnerSolve(Derived):
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.forward = combination(inner, 1.0, step)
         mixing = best_step_size(self.forward)
-        if mixing is None or not self.forward.strong_monotonicity:
+        if mixing is None or not (self.forward.strong_monotonicity or 0.0) > 0:
             raise ValueError(
                 f"the resolvent of {type(inner).__name__} cannot be solved for: that needs a "
-                "Lipschitz constant L of T, and that T is monotone or step L < 1; known are "
-                f"lipschitz {inner.lipschitz}, strong_monotonicity {inner.strong_monotonicity}, "
-                f"step {step}"
+                "Lipschitz constant L of T, and that T is monotone or step L < 1, or step |mu| < 1 "
+                "for a strong_monotonicity mu below 0 (elsewhere I + step T need not have an "
+                f"inverse); known are lipschitz {inner.lipschitz}, strong_monotonicity "
+                f"{inner.strong_monotonicity}, step {step}"
             )
         self.mixing: float = mixing
         self.lipschitz_forward: float = self.forward.lipschitz or 1.0
@@ -89,6 +90,7 @@ class InnerSolve(Derived):
         self, z: Float[Tensor, "batch *shape"]
     ) -> tuple[Float[Tensor, "batch *shape"], dict[str, Tensor]]:
         from fixpoint.iterators import Anderson
+        from fixpoint.linearization import forward_mode, under_transforms
         from fixpoint.solve import solve
 
         finite = _finite_rows(z)
@@ -97,15 +99,15 @@ class InnerSolve(Derived):
             Shifted(self.forward, negative(start)),
             start,
             Anderson(mixing=self.mixing),
-            rtol=self.tolerance,
-            atol=self.tolerance,
+            rtol=0.0,
+            atol=0.0,
             max_iterations=self.max_iterations,
-            stop=(_Rounding(_row_norm(start), self.lipschitz_forward),),
+            stop=(_Solved(_row_norm(start), self.lipschitz_forward, self.tolerance),),
         )
         reached = torch.tensor([status.success for status in solution.status], device=finite.device)
         known = finite & reached
         u = solution.z
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or forward_mode() or under_transforms():
             u = self._differentiable(u, start, known)
         return (
             tree_map(lambda leaf: torch.where(expand_rows(known, leaf), leaf, torch.nan), u),
@@ -121,8 +123,11 @@ class InnerSolve(Derived):
     def _differentiable(self, u: Any, z: Any, known: Bool[Tensor, " batch"]) -> Any:
         """u with its gradient in z and in what T is computed from, if any of them asks for it."""
         from fixpoint.implicit import implicit_rows
+        from fixpoint.linearization import forward_mode, under_transforms
 
-        if not (_records(z) or _records(self.inner(u))):
+        # In forward mode and under torch.func a tensor does not tell whether it is differentiated.
+        told = not (forward_mode() or under_transforms())
+        if told and not (_records(z) or _records(self.inner(u))):
             return u
         forward = combination(_Differentiated(self.inner), 1.0, self.step)
         eps = max(torch.finfo(leaf.dtype).eps for leaf in tree_leaves(u))
@@ -136,16 +141,19 @@ class InnerSolve(Derived):
 
 
 @dataclass(frozen=True, eq=False)
-class _Rounding(StopRule):
-    """Converged: the residual of u + step T u - z is a few rounding errors, and falls no lower.
+class _Solved(StopRule):
+    """Converged: the residual of u + step T u - z is at most tolerance (1 + ||u||), or it is a few
+    rounding errors, and falls no lower.
 
     Args:
         size: `||z||`.
         lipschitz: L of I + step T; u is known up to its own rounding, which grows L times.
+        tolerance: of the residual.
     """
 
     size: Float[Tensor, " batch"]
     lipschitz: float
+    tolerance: float
     status: ClassVar = Status.CONVERGED
     accepts: ClassVar = True
 
@@ -157,7 +165,8 @@ class _Rounding(StopRule):
         eps = torch.finfo(iterate.state.point.dtype).eps
         residual = iterate.residual_norm
         rounding = ROUNDINGS * eps * (memory["size"] + self.lipschitz * iterate.point_norm)
-        ended = (residual <= rounding) & (residual > memory["last"] / 2)
+        rounded = (residual <= rounding) & (residual > memory["last"] / 2)
+        ended = rounded | (residual <= self.tolerance * (1 + iterate.point_norm))
         return ended, {**memory, "last": residual}
 
 

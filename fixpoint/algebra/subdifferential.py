@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.algebra.linear import Derived
-from fixpoint.calculus import Region
 from fixpoint.operator import Operator
 from fixpoint.proximal.function import Function
+from fixpoint.region import Region
 
 
 class Subdifferential(Derived):

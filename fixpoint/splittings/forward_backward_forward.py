@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.calculus import Region
 from fixpoint.proximal import Function
+from fixpoint.region import Region
 from fixpoint.splittings.parts import (
     BackwardPart,
     BackwardStep,

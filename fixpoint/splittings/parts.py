@@ -23,9 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.algebra.affine import affine_form
-from fixpoint.calculus import Region
 from fixpoint.operator import Operator
 from fixpoint.proximal import Function, PerRow, SeparableSum
+from fixpoint.region import Region
 
 
 @runtime_checkable
@@ -135,7 +135,9 @@ def backward_bounds(name: str, part: BackwardPart) -> Bounds:
         return operator_bounds(name, part)
     beta = getattr(part, "cocoercivity", None)
     strong = getattr(part, "strong_monotonicity", None)
-    return Bounds(strong or 0.0, 1 / beta if beta else math.inf, gradient=False)
+    monotone = strong is None or strong >= 0
+    smooth = 1 / beta if beta else math.inf
+    return Bounds(max(strong or 0.0, 0.0), smooth, gradient=False, monotone=monotone)
 
 
 def operator_bounds(name: str, part: Operator) -> Bounds:
@@ -146,13 +148,14 @@ def operator_bounds(name: str, part: Operator) -> Bounds:
     """
     known = Region.of(part).constants()
     strong, beta = known.strong_monotonicity, known.cocoercivity
-    if strong is None and _refutes_monotonicity(part):
+    monotone = strong is not None and strong >= 0
+    if not monotone and _refutes_monotonicity(part):
         raise ValueError(
             f"{name} must be monotone, <A a - A b, a - b> >= 0, but this {type(part).__name__} "
             "is not"
         )
     smooth = 0.0 if known.lipschitz == 0 else 1 / beta if beta else math.inf
-    return Bounds(strong or 0.0, smooth, gradient=False, monotone=strong is not None)
+    return Bounds(max(strong or 0.0, 0.0), smooth, gradient=False, monotone=monotone)
 
 
 def forward_bounds(
@@ -244,7 +247,7 @@ def _check_no_tuples(name: str, part: object) -> None:
 
 def _refutes_monotonicity(operator: Operator) -> bool:
     """Whether some pair of points is known with <A a - A b, a - b> < 0."""
-    if operator._region().affine(0, -1).constants().strong_monotonicity:
+    if (operator._region().affine(0, -1).constants().strong_monotonicity or 0.0) > 0:
         return True
     form = affine_form(operator)
     if form is None:

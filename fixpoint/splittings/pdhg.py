@@ -9,6 +9,14 @@ Condition: tau sigma ||K||^2 <= 1 (Chambolle & Pock prove < 1; for equality Cond
 3.3, where the norm of the metric is but a seminorm). S is the resolvent of the saddle point
 operator in the metric M of `primal_dual.py`, and 1/2-averaged there.
 
+For convex functions f and g the plain iteration, z - T z, converges for tau sigma ||K||^2 < 4/3
+(He, Ma, Xu & Yuan, SIAM J. Imaging Sci. 2022; Li & Yan, On the improved conditions for some
+primal-dual algorithms, 2022; Banert, Upadhyaya & Giselsson, The Chambolle-Pock method converges
+weakly with theta > 1/2 and tau sigma ||L||^2 < 4/(1 + 2 theta), 2023). No more: for f = 0 and g the
+indicator of 0 it diverges above 4/3. Above 1 M is indefinite and S need not be averaged in any
+norm: no constant is stated, relaxed, inertial and Halpern iterations are not covered, and neither
+are monotone operators in the place of f and g, of which only <= 1 is proved.
+
 Linear rate: f mu-strongly convex and g L-smooth, so that g* is 1/L-strongly convex: with l the
 largest eigenvalue of [[1/(tau mu), ||K|| sqrt(L/mu)], [., L/sigma]], S contracts in the norm of M
 with l/(1 + l) (Bauschke & Combettes, 23.13, in that metric; the setting of Chambolle & Pock,
@@ -30,6 +38,8 @@ from fixpoint.splittings.linear import Linear
 from fixpoint.splittings.parts import BackwardPart, backward_bounds
 from fixpoint.splittings.primal_dual import ROUNDING, PrimalDual
 
+LIMIT = 4 / 3  # of tau sigma ||K||^2 for convex functions
+
 
 @dataclass(frozen=True, eq=False)
 class PDHG(PrimalDual):
@@ -39,7 +49,10 @@ class PDHG(PrimalDual):
         f: a function of x.
         g: a function of K x; its conjugate's proximal operator is taken.
         linear: K.
-        primal_step, dual_step: tau and sigma, above 0, tau sigma ||K||^2 <= 1.
+        primal_step, dual_step: tau and sigma, above 0, tau sigma ||K||^2 <= 1; or below 4/3 where
+            f and g are convex functions. Above 1 the plain iteration, `ForwardStep(step_size=1.0)`,
+            converges, and `star_cocoercivity`, `metric_averagedness`, `lipschitz` and `rate` are
+            None: the metric that they would hold in is none.
 
     Raises:
         ValueError: a step is outside.
@@ -55,13 +68,15 @@ class PDHG(PrimalDual):
 
     def __post_init__(self) -> None:
         coupling = self._check_steps()
-        if not coupling <= 1 + ROUNDING:
+        f, g = backward_bounds("f", self.f), backward_bounds("g", self.g)
+        functions = f.gradient and g.gradient
+        if not (coupling < LIMIT if functions else coupling <= 1 + ROUNDING):
+            limit = "< 4/3" if functions else "<= 1 for operators f or g (< 4/3 for functions)"
             raise ValueError(
-                "PDHG needs primal_step * dual_step * ||K||^2 <= 1, got "
+                f"PDHG needs primal_step * dual_step * ||K||^2 {limit}, got "
                 f"{self.primal_step:g} * {self.dual_step:g} * {self.linear.norm:g}^2 = "
                 f"{coupling:.6g}"
             )
-        f, g = backward_bounds("f", self.f), backward_bounds("g", self.g)
         self._set_metric_constants(0.5, coupling, f, g)
 
     def split(self, z: Float[Tensor, "batch size"]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ hold in the norm of M. That is enough for forward steps, inertial KM and Halpern
 restarts: they form affine combinations only, and what is proved of them in one Hilbert space is
 proved in any. What compares Euclidean norms is on its own: a forward step may raise the Euclidean
 residual. Anderson must not take that for a step too long: give it shrink=1. In the Euclidean norm
-T is Lipschitz with 2 theta sqrt((1 + n)/(1 - n)).
+T is Lipschitz with 2 theta sqrt((1 + n)/(1 - n)). For n > 1, which PDHG allows, M is indefinite and
+no norm: all of these are None.
 
 `euclidean()` changes variables to w = M^{1/2} z, where everything is Euclidean again; M^{1/2} is a
 dense matrix, for small problems and for checking.
@@ -92,15 +93,15 @@ class PrimalDual(Splitting):
         )
 
     def squared_norm(self, z: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
-        """<z, M z>."""
+        """<z, M z>; below 0 for some z where tau sigma ||K||^2 > 1."""
         return row_dot(z, self.metric(z))
 
     def euclidean(self) -> EuclideanForm:
         """The same splitting in the variables w = M^{1/2} z.
 
         Raises:
-            ValueError: tau sigma ||K||^2 = 1: M is singular; rows have linear maps of their own; a
-                part is not known to be monotone.
+            ValueError: tau sigma ||K||^2 >= 1: M is singular or indefinite; rows have linear maps
+                of their own; a part is not known to be monotone.
         """
         return EuclideanForm(self)
 
@@ -118,7 +119,8 @@ class PrimalDual(Splitting):
     def _set_metric_constants(self, theta: float, coupling: float, f: Bounds, g: Bounds) -> None:
         """From the averagedness, tau sigma ||K||^2 and the bounds of the subdifferentials."""
         rate = None
-        if f.strong > 0 and g.smooth < math.inf:
+        definite = coupling <= 1 + ROUNDING
+        if definite and f.strong > 0 and g.smooth < math.inf:
             # The resolvent in the metric contracts with l/(1 + l), l the largest eigenvalue of
             # D^{-1/2} M D^{-1/2}, D = diag(mu_f, 1/L_g): that of a 2 x 2 matrix.
             a, b = 1 / (self.primal_step * f.strong), g.smooth / self.dual_step
@@ -131,7 +133,7 @@ class PrimalDual(Splitting):
             _back_f=backward_step(self.f, self.primal_step),
             _back_dual=_conjugate_step(self.g, self.dual_step),
         )
-        if not (f.monotone and g.monotone):
+        if not (f.monotone and g.monotone and definite):
             return
         self._set(
             metric_averagedness=theta,
@@ -169,8 +171,6 @@ class EuclideanForm(Operator):
     """
 
     def __init__(self, splitting: PrimalDual) -> None:
-        if splitting.metric_averagedness is None:
-            raise ValueError("the form has constants where both parts are known to be monotone")
         matrix = splitting.linear.dense()
         m, n = matrix.shape
         metric = torch.eye(n + m, dtype=torch.float64, device=matrix.device)
@@ -182,6 +182,8 @@ class EuclideanForm(Operator):
                 "the change of variables needs tau sigma ||K||^2 < 1, a metric M that is positive "
                 "definite"
             )
+        if splitting.metric_averagedness is None:
+            raise ValueError("the form has constants where both parts are known to be monotone")
         self.splitting = splitting
         self.root = (vectors * values.sqrt()) @ vectors.T
         self.inverse_root = (vectors / values.sqrt()) @ vectors.T

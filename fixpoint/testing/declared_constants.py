@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -79,8 +80,11 @@ class Pair:
 
 
 def _cocoercivity_fails(pair: Pair, beta: float, error: Tensor) -> str | None:
-    margin = pair.inner - beta * pair.moved.square()
-    slack = error * (pair.size + 2 * beta * pair.moved + beta * error)
+    if beta == math.inf:  # of a constant operator
+        margin, slack = -pair.moved, error
+    else:
+        margin = pair.inner - beta * pair.moved.square()
+        slack = error * (pair.size + 2 * beta * pair.moved + beta * error)
     return _violated(
         margin,
         slack,

@@ -82,7 +82,7 @@ def test_the_range_of_a_float_tensor_is_never_guessed():
     ("image", "error", "words"),
     [
         (3, TypeError, "int"),
-        ([], TypeError, "list"),
+        ([], ValueError, "image is empty"),
         (np.zeros((4, 4)), ValueError, r"\(4, 4\)"),
         (np.zeros((4, 4, 3), dtype=np.int32), TypeError, "int32"),
         (torch.zeros(4, 4), ValueError, r"\(4, 4\)"),

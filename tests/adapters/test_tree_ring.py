@@ -506,3 +506,61 @@ def test_a_coordinate_on_the_sphere_has_the_right_density():
     assert float(betainc(2.5, 2.0, 0.5)) == pytest.approx(
         math.exp(log_chance_of_coming_as_close(length**2 / 2, length, 0.0, 5, 9)[0])
     )
+
+
+STRENGTHS = (1e-300, 1e-170, 1e-20, 1e-12, 1e-3, 1e-2, 0.1, 1.0, 1e3, 1e20, 1e170, 1e300)
+
+
+class TestStrength:
+    """White noise of any strength has uniform p-values, and no strength is special."""
+
+    @pytest.mark.parametrize("kind", range(4))
+    @pytest.mark.parametrize("strength", STRENGTHS)
+    def test_p_values_of_white_noise_are_uniform_at_every_strength(self, kind, strength):
+        key = every_kind((16, 16), radius=4, seed=3)[kind]
+        noise = white(1000, (16, 16), seed=5).double() * strength
+        assert kstest(key.p_value(noise).numpy(), "uniform").pvalue > 1e-3
+
+    @laws
+    @given(keys(), st.integers(-450, 450), st.integers(-40, 10))
+    def test_a_power_of_two_on_key_and_noise_changes_nothing(self, drawn, exponent, weak):
+        key, seed = drawn
+        noise = white(4, key.mask.shape, seed, channels=key.channel + 1).double() * 2.0**weak
+        scaled = dataclasses.replace(key, pattern=key.pattern * 2.0**exponent)
+        torch.testing.assert_close(
+            scaled.log10_p(noise * 2.0**exponent), key.log10_p(noise), rtol=1e-9, atol=1e-9
+        )
+
+    def test_the_limit_of_weak_noise_is_the_test_of_its_angle_to_the_key(self):
+        key, noise = TreeRing.rand((16, 16), radius=4), white(50, (16, 16), seed=8).double()
+        weak, weaker = key.p_value(1e-6 * noise), key.p_value(1e-30 * noise)
+        torch.testing.assert_close(weak, weaker, rtol=1e-3, atol=1e-5)
+        spectrum = to_frequencies(noise[:, 0])
+        cosine = (spectrum * key.pattern.conj()).real.sum((1, 2)) / spectrum.abs().square().sum(
+            (1, 2)
+        ).sqrt()
+        assert bool((weaker[cosine.argsort(descending=True)].diff() >= 0).all())
+
+    def test_rows_of_very_different_strength_do_not_meet(self):
+        key, noise = TreeRing.rand((16, 16), radius=4), white(3, (16, 16), seed=9).double()
+        noise = noise * torch.tensor([1e-200, 1.0, 1e200], dtype=torch.float64)[:, None, None, None]
+        together = key.log10_p(noise)
+        for row in range(3):
+            assert torch.equal(key.log10_p(noise[row : row + 1])[0], together[row])
+
+    def test_angles_do_not_depend_on_the_strength(self):
+        key, noise = TreeRing.rand((16, 16), radius=4), white(5, (16, 16)).double()
+        for strength in (1e-300, 1e-20, 1e300):
+            torch.testing.assert_close(key.angle(strength * noise), key.angle(noise))
+
+
+@pytest.mark.parametrize("side", [16, 64])
+def test_an_empty_batch_has_empty_results(side):
+    noise, keys = torch.zeros(0, 1, side, side), every_kind((side, side))
+    for key in keys:
+        found = key.detect(noise)
+        for value in (found.distance, found.p_value, found.log10_p, found.found):
+            assert value.shape == (0,)
+        assert key.embed(noise).shape == noise.shape
+    assert classify(noise, keys).distances.shape == (0, 4)
+    assert classify(noise, keys[1:], by="angle").names == ()

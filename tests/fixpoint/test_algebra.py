@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from fixpoint import Anderson, ForwardStep, Operator, as_operator, proximal, solve, synthetic
 from fixpoint.algebra import Identity, product, subdifferential
-from fixpoint.calculus import Region, succession, total
+from fixpoint.calculus import succession, total
 from fixpoint.operator import Constants
+from fixpoint.region import Region
 from fixpoint.testing import KnownOperator, Planes, Separable, check_operator
 from fixpoint.testing.declared_constants import INEQUALITIES, refutation
 
@@ -97,7 +98,7 @@ def exact(matrix, zero=None):
         zero,
         cocoercivity=beta * (1 - 1e-12) if beta > 0 else None,
         lipschitz=float(torch.linalg.matrix_norm(matrix, 2)) * (1 + 1e-12),
-        strong_monotonicity=mu * (1 - 1e-12) if mu >= 0 else None,
+        strong_monotonicity=mu - 1e-12 * abs(mu),
     )
 
 
@@ -234,6 +235,10 @@ def regions(draw, monotone=None):
     lipschitz = draw(st.floats(0.2, 5))
     if monotone is None and draw(st.integers(0, 4)) == 0:
         return Constants(lipschitz=lipschitz), [-lipschitz, lipschitz, 1j * lipschitz]
+    if monotone is None and draw(st.integers(0, 4)) == 0:
+        mu = -draw(st.floats(0.05, 0.95)) * lipschitz
+        upper = complex(mu, math.sqrt(lipschitz**2 - mu**2))
+        return Constants(lipschitz=lipschitz, strong_monotonicity=mu), [mu, lipschitz, upper]
     mu = draw(st.floats(0.05, 0.95) | st.just(0.0)) * lipschitz
     low, high = mu / lipschitz**2, 1 / lipschitz
     beta = low + draw(st.floats(0.02, 0.98)) * (high - low)
@@ -250,10 +255,11 @@ def test_scalings_resolvents_and_inverses_attain_their_constants_at_the_corners(
     rules = {name: make for name, make in UNARY.items() if "b" not in name.split()}
     del rules["translated"]
     del rules["T - (I - T)"]
-    if known.strong_monotonicity is not None or known.lipschitz * STEP < 0.95:
+    least = -known.lipschitz if known.strong_monotonicity is None else known.strong_monotonicity
+    if least * STEP > -0.95:
         rules |= RESOLVENTS
         del rules["resolvent of the multiple"]
-    if known.strong_monotonicity is None:
+    if least < 0:
         rules.pop("resolvent of yosida", None)
         rules.pop("resolvent of the resolvent", None)
     for label, make in rules.items():
@@ -261,7 +267,7 @@ def test_scalings_resolvents_and_inverses_attain_their_constants_at_the_corners(
         if label in ("resolvent of yosida", "resolvent of the resolvent"):
             made = [each for each in made if each.lipschitz is not None]
         assert_attained(made[0], [measured(each) for each in made])
-    if known.strong_monotonicity:
+    if least > 0:
         made = [operator.inverse() for operator in operators]
         assert_attained(made[0], [measured(each) for each in made])
 
@@ -287,7 +293,10 @@ def support_point(known, angle):
     beta, lipschitz, mu = known.cocoercivity, known.lipschitz, known.strong_monotonicity
     direction = cmath.exp(1j * angle)
     candidates = [lipschitz * direction]
-    if mu is not None:
+    if mu is not None and mu < 0:
+        candidates.append(complex(mu, math.sqrt(lipschitz**2 - mu**2)))
+        candidates = [z for z in candidates if z.real >= mu - 1e-12]
+    elif mu is not None:
         candidates += [
             (1 + direction) / (2 * beta),
             complex(beta * lipschitz**2, lipschitz * math.sqrt(1 - (beta * lipschitz) ** 2)),
@@ -460,13 +469,11 @@ def test_nothing_is_made_of_nothing():
 
 def test_a_lipschitz_constant_alone_stays_alone():
     operator = as_operator(torch.sin, lipschitz=1.5)
-    for made, size in (
-        (-operator, 1.5),
-        (operator.complement, 2.5),
-        (operator @ operator, 2.25),
-        (operator - operator, 3.0),
-    ):
+    for made, size in ((-operator, 1.5), (operator @ operator, 2.25), (operator - operator, 3.0)):
         assert constants(made) == {**dict.fromkeys(NAMES), "lipschitz": size}
+    # of the disc of radius 1.5 about 1 more is known than that of radius 2.5 about 0
+    known = {"lipschitz": 2.5, "strong_monotonicity": -0.5}
+    assert constants(operator.complement) == {**dict.fromkeys(NAMES), **known}
     # but I + T/2 is monotone: the half disc about 1 lies in the right half-plane
     assert (Identity() + operator / 2).strong_monotonicity == pytest.approx(0.25)
 
@@ -827,7 +834,7 @@ def test_a_sum_that_is_not_monotone_is_never_called_cocoercive():
     stiff = Region.of(Constants(lipschitz=1e6, strong_monotonicity=1e-6))
     sum_ = total([stiff, Region.of(Constants(lipschitz=1.5))])
     assert sum_.cocoercivity is None
-    assert sum_.strong_monotonicity is None
+    assert sum_.strong_monotonicity == pytest.approx(1e-6 - 1.5)
     assert sum_.lipschitz == 1e6 + 1.5
 
 
@@ -841,7 +848,7 @@ def test_the_cocoercivity_of_a_sum_keeps_its_digits_next_to_a_stiff_operand():
 
 def test_a_large_lipschitz_constant_does_not_hide_a_negative_modulus():
     monotone = Region.of(Constants(lipschitz=1e6, strong_monotonicity=0.0))
-    assert monotone.affine(-5e-7, 1).constants().strong_monotonicity is None
+    assert monotone.affine(-5e-7, 1).constants().strong_monotonicity == -5e-7
 
 
 @pytest.mark.parametrize("size", [5e-7, 1e-9])
@@ -867,7 +874,7 @@ def test_a_small_skew_operator_after_itself_is_not_cocoercive(size):
 )
 def test_zero_times_an_operator_has_the_constants_of_zero(make):
     T = make(as_operator(torch.sin, lipschitz=0.5))
-    assert constants(T) == {**dict.fromkeys(NAMES), "lipschitz": 0.0, "strong_monotonicity": 0.0}
+    assert constants(T) == {**dict.fromkeys(NAMES, 0.0), "cocoercivity": math.inf}
     S = as_operator(torch.sin, cocoercivity=0.4)
     for beside in (T + S, product(T, S)):
         assert beside.cocoercivity == pytest.approx(0.4)

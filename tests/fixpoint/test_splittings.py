@@ -733,8 +733,8 @@ REFUSALS = {
         "Davis-Yin needs 0 < step < 2 beta = 0.5, got step = 0.5",
     ),
     "PDHG": (
-        lambda: PDHG(NEAR, SPARSE, Scaling((SIZE,), 2.0), 0.5, 0.6),
-        "primal_step * dual_step * ||K||^2 <= 1, got 0.5 * 0.6 * 2^2 = 1.2",
+        lambda: PDHG(NEAR, SPARSE, Scaling((SIZE,), 2.0), 0.5, 0.7),
+        "primal_step * dual_step * ||K||^2 < 4/3, got 0.5 * 0.7 * 2^2 = 1.4",
     ),
     "Condat-Vu": (
         lambda: CondatVu(NEAR, Zero(), SPARSE, Scaling((SIZE,)), 1.0, 0.5),

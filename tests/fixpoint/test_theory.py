@@ -1,11 +1,13 @@
+import cmath
 import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fixpoint import ForwardStep, as_operator, solve, synthetic, theory
+from fixpoint import ForwardStep, as_operator, proximal, solve, subdifferential, synthetic, theory
+from fixpoint.region import Region
 
 alphas = st.floats(0, 0.99)
 betas = st.floats(0.05, 20)
@@ -104,3 +106,76 @@ def test_the_best_step_contracts_as_fast_as_it_says():
     assert theory.contraction_factor(skew, 0.1) == pytest.approx(math.sqrt(0.99))
     assert theory.best_step_size(as_operator(torch.sin)) is None
     assert theory.contraction_factor(as_operator(torch.sin), 1.0) is None
+
+
+sizes = st.floats(0.05, 20)
+
+
+@st.composite
+def declared(draw):
+    """Constants that do not contradict each other, some of them not declared."""
+    lipschitz = draw(sizes)
+    mu = lipschitz * draw(st.sampled_from([-0.5, 0.0, 0.3, 1.0]) | st.floats(0, 1))
+    known = {"lipschitz": lipschitz, "strong_monotonicity": mu}
+    if mu >= 0:
+        known["cocoercivity"] = draw(st.floats(0.01, 1)) / lipschitz
+        known["averagedness"] = lipschitz / 2 / draw(st.floats(0.01, 1))
+    dropped = draw(st.sets(st.sampled_from(sorted(known)), max_size=3))
+    return {name: value for name, value in known.items() if name not in dropped}
+
+
+@given(known=declared(), exponent=st.integers(-400, 400))
+def test_no_other_step_has_a_better_guarantee_and_the_best_one_scales(known, exponent):
+    operator = as_operator(lambda z: z, **known)
+    step = theory.best_step_size(operator)
+    scaled = theory.best_step_size(2.0**exponent * operator)
+    if step is None:
+        assert scaled is None
+        factors = [theory.contraction_factor(operator, rho) for rho in (1e-3, 0.1, 1.0)]
+        assert all(factor is None or factor >= 1 for factor in factors)
+        return
+    assert scaled == pytest.approx(step * 2.0**-exponent, rel=1e-12, abs=0)
+    least = theory.contraction_factor(operator, step)
+    for share in (0.1, 0.5, 0.9, 0.99, 1.01, 1.1, 1.5, 1.9, 3.0):
+        assert theory.contraction_factor(operator, share * step) >= least - 1e-12
+    beta = max(
+        known.get("cocoercivity", 0.0),
+        0.5 / known["averagedness"] if "averagedness" in known else 0.0,
+        known.get("strong_monotonicity", 0.0) / known.get("lipschitz", math.inf) ** 2,
+    )
+    assert step == pytest.approx(beta)
+
+
+def test_every_declared_constant_counts_for_the_best_step():
+    exact = as_operator(lambda z: z, cocoercivity=0.01, lipschitz=1.0, strong_monotonicity=1.0)
+    assert theory.best_step_size(exact) == 1.0
+    assert theory.contraction_factor(exact, 1.0) == 0.0
+    averaged = as_operator(lambda z: z / 2, averagedness=0.25)
+    assert theory.best_step_size(averaged) == 2.0
+    assert theory.contraction_factor(averaged, 2.0) == 1.0
+    conical = as_operator(lambda z: 4 * z, averagedness=2.0)
+    assert theory.best_step_size(conical) == 0.25
+    hypomonotone = as_operator(torch.sin, lipschitz=1.0, strong_monotonicity=-0.5)
+    assert theory.best_step_size(hypomonotone) is None
+    assert theory.best_step_size(as_operator(torch.zeros_like, lipschitz=0.0)) is None
+
+
+def test_the_best_gradient_step_is_two_over_the_sum_of_the_extreme_curvatures():
+    gradient = subdifferential(proximal.SquaredL2(0.5)) + torch.ones(1, 2)  # 1/2 I
+    assert theory.best_step_size(gradient) == pytest.approx(2.0)
+    quadratic = proximal.Quadratic(torch.diag(torch.tensor([0.5, 2.0], dtype=torch.float64)))
+    step = theory.best_step_size(subdifferential(quadratic))
+    assert step == pytest.approx(2 / (0.5 + 2))
+    assert theory.contraction_factor(subdifferential(quadratic), step) == pytest.approx(1.5 / 2.5)
+
+
+@given(known=declared(), angle=st.floats(0, math.pi), share=st.floats(0, 1))
+def test_sampled_operators_contract_as_fast_as_the_factor_says(known, angle, share):
+    region = Region.of(as_operator(lambda z: z, **known))
+    z = share * min(region.lipschitz, 100.0) * cmath.exp(1j * angle)
+    assume(z.real >= region.strong_monotonicity)
+    assume(z.real >= region.cocoercivity * abs(z) ** 2)
+    operator = as_operator(lambda z: z, **known)
+    for rho in (0.1, 1.0, theory.best_step_size(operator) or 2.0):
+        factor = theory.contraction_factor(operator, rho)
+        assert factor is None or abs(1 - rho * z) <= factor * (1 + 1e-9) + 1e-9
