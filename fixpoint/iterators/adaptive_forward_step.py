@@ -4,13 +4,20 @@
 
 After a trial step the ratio b = <dT, dz> / ||dT||^2 of the two points is known. It is below
 rho_k / 2 exactly when the residual rose, and then rho_k < 2 beta is refuted for every beta that
-could hold there: the trial is taken back and the step shrinks to a fraction of 2 b. Else the trial
-is accepted, and the step grows cautiously, up to that fraction of twice the running estimate of
-beta. A step costs one evaluation, refused or not. Residuals of accepted points never rise.
+could hold there: the trial is taken back and the step shrinks, by a half, an eighth, 1/128, ... as
+one trial after the other is refused, but not below a fraction of 2 b. Else the trial is accepted,
+and the step grows, up to that fraction of twice the running estimate of beta: by `growth`, or
+fourfold where b says that it is far too short. A step costs one evaluation, refused or not.
+Residuals of accepted points never rise, but for T's rounding, about eps ||dT|| / ||dz|| ||z||.
+
+Where the operator's cocoercivity beta is known, no step below 2 beta is refused. Where T falls
+along a step, b < 0, no forward step lowers the residual. Steps are accepted there up to twice the
+least residual; after that the row turns, and takes forward steps of -T, whose zeros are those of T.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,14 +29,21 @@ from fixpoint.iterator import Iterator, State
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, where_rows
 
+_RISE = 2.0  # residual over the least, at most, where T falls along the steps
+_FAR = 4.0  # a step may grow by that where it is shorter than its bound by more
+
 
 @dataclass(frozen=True)
 class AdaptiveForwardStepState(State):
     anchor: Float[Tensor, "batch *shape"]  # last accepted point
     anchor_residual: Float[Tensor, "batch *shape"]  # T at the anchor
-    step_size: Float[Tensor, " batch"]  # rho_k of the next trial
+    step_size: Float[Tensor, " batch"]  # rho_k of the next trial; below 0 where the row has turned
     cocoercivity: Float[Tensor, " batch"]  # running estimate of beta
+    known: Float[Tensor, " batch"]  # beta where it is known; else 0
+    least_norm: Float[Tensor, " batch"]  # the least residual of all anchors
+    failures: Int[Tensor, " batch"]  # trials taken back one after the other
     refused: Int[Tensor, " batch"]  # trials taken back
+    turned: Int[Tensor, " batch"]  # changes of the sign of the step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,55 +72,89 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
         self, operator: Operator, z: Float[Tensor, "batch *shape"]
     ) -> AdaptiveForwardStepState:
         residual = operator(z)
-        norm = kernels.row_norm(residual)
+        norm = kernels.row_norm(residual).double()
         beta = operator.cocoercivity
-        first = self.first_step if not beta else self.fraction * 2 * beta
+        known = beta if beta is not None and 0 < beta < math.inf else 0.0
+        none = torch.zeros_like(norm, dtype=torch.long)
         return AdaptiveForwardStepState(
             z=z,
             point=z,
             residual=residual,
+            accepted=torch.ones_like(norm, dtype=torch.bool),
             anchor=z,
             anchor_residual=residual,
-            step_size=torch.full_like(norm, first),
-            cocoercivity=torch.full_like(norm, beta or torch.inf),
-            refused=torch.zeros_like(norm, dtype=torch.long),
+            step_size=torch.full_like(norm, self.fraction * 2 * known or self.first_step),
+            cocoercivity=torch.full_like(norm, known or torch.inf),
+            known=torch.full_like(norm, known),
+            least_norm=norm,
+            failures=none,
+            refused=none,
+            turned=none,
         )
 
     def step(self, operator: Operator, state: AdaptiveForwardStepState) -> AdaptiveForwardStepState:
-        rho = state.step_size
         point = kernels.forward_step(
-            state.anchor, state.anchor_residual, expand_rows(rho.to(state.z.dtype), state.z)
+            state.anchor, state.anchor_residual, expand_rows(state.step_size, state.z)
         )
         residual = operator(point)
-        ratio, accepted = self._judge(state, point, residual)
+        sign, rho = state.step_size.sign(), state.step_size.abs()
+        ratio, accepted, sums = self._judge(state, point, residual)
+        norm = sums.residual.sqrt()
+        ratio = sign * ratio
+        risen = ~accepted & (ratio < 0) & (norm <= _RISE * state.least_norm)
+        accepted = accepted | risen
 
         usable = ratio.isfinite() & (ratio > 0)
-        estimate = torch.minimum(
-            torch.where(usable, ratio, torch.inf), self.growth * state.cocoercivity
+        seen = torch.where(usable, ratio, torch.inf)
+        far = seen * self.fraction * 2 > _FAR * rho
+        growth = torch.where(far, max(_FAR, self.growth), self.growth)
+        estimate = torch.minimum(seen, growth * state.cocoercivity).maximum(state.known)
+        grown = torch.minimum(growth * rho, self.fraction * 2 * estimate)
+        failures = torch.where(accepted, 0, state.failures + 1)
+        shrunk = rho * 2.0 ** -(2.0 ** (failures - 1).clamp(0, 6).double()).clamp(max=60)
+        shrunk = torch.where(
+            usable, torch.minimum(rho / 2, shrunk.maximum(self.fraction * 2 * ratio)), shrunk
         )
-        grown = torch.minimum(self.growth * rho, self.fraction * 2 * estimate)
-        shrunk = torch.where(usable, torch.minimum(rho / 2, self.fraction * 2 * ratio), rho / 2)
+        turns = ~accepted & (ratio < 0) & (state.known == 0)
+        # T changed by that much over the last step, which tells how long the one back may be.
+        back = torch.where(ratio.isfinite(), torch.minimum(rho, self.fraction * -ratio), rho)
+        step_size = torch.where(accepted, grown, torch.where(turns, -back, shrunk))
+        step_size = torch.where(risen, rho, step_size)
+        estimate = torch.where(accepted, estimate, state.cocoercivity)
+        anchor = where_rows(accepted, point, state.anchor)
         return AdaptiveForwardStepState(
-            z=point,
+            z=anchor,
             point=point,
             residual=residual,
-            anchor=where_rows(accepted, point, state.anchor),
+            accepted=accepted,
+            anchor=anchor,
             anchor_residual=where_rows(accepted, residual, state.anchor_residual),
-            step_size=torch.where(accepted, grown, shrunk),
-            cocoercivity=estimate,
+            step_size=sign * step_size,
+            cocoercivity=torch.where(turns, back, estimate),
+            known=state.known,
+            least_norm=torch.where(accepted, norm.minimum(state.least_norm), state.least_norm),
+            failures=torch.where(turns, 0, failures),
             refused=state.refused + ~accepted,
+            turned=state.turned + turns,
+            sums=sums,
         )
 
     def statistics(self, state: AdaptiveForwardStepState) -> dict[str, Tensor]:
-        return {"refused": state.refused}
+        return {"refused": state.refused, "turned": state.turned}
 
     def _judge(
         self, state: AdaptiveForwardStepState, point: Tensor, residual: Tensor
-    ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
-        """The ratio of the trial against the anchor, and whether the trial stands."""
+    ) -> tuple[Float[Tensor, " batch"], Bool[Tensor, " batch"], kernels.RowSums]:
+        """The ratio of the trial against the anchor, whether the trial stands, and its sums."""
         sums = kernels.row_sums(point, residual, (state.anchor, state.anchor_residual))
         assert sums.pair is not None
         moved = sums.pair.residual
         ratio = torch.where(moved > 0, sums.pair.inner / moved, torch.inf)
         # Judged by the residual, to which the ratio is equivalent but for rounding.
-        return ratio, sums.residual.sqrt() <= kernels.row_norm(state.anchor_residual)
+        gain = torch.where(sums.pair.point > 0, (moved / sums.pair.point).sqrt(), 0.0)
+        rounding = 4 * torch.finfo(point.dtype).eps * gain * sums.point.sqrt()
+        anchor = kernels.row_norm(state.anchor_residual).double()
+        norm = sums.residual.sqrt()
+        safe = state.step_size.abs() < 2 * state.known
+        accepted = norm.isfinite() & (safe | (norm <= anchor + rounding))
+        return ratio, accepted, sums._replace(pair=None)

@@ -14,11 +14,15 @@ ill-conditioned problems.
 
 Every row keeps an anchor: the last accepted point a with its residual r_a. Steps and differences
 start there. A quasi-Newton point whose residual is not below the anchor's is refused, and the next
-point is the forward step a - beta r_a, which is always accepted: a step costs one evaluation,
-whatever happens. But Broyden's residuals rise on the way to fast convergence, and refusing every
-rise stalls where T is ill-conditioned: a residual within `largest_rise` of the least one accepted
-is accepted too, unless the least has not fallen for ten steps (so far after Grippo, Lampariello &
-Lucidi, SIAM J. Numer. Anal. 1986).
+point is a forward step: a step costs one evaluation, whatever happens. But Broyden's residuals rise
+on the way to fast convergence, and refusing every rise stalls where T is ill-conditioned: a
+residual within `largest_rise` of the least one accepted is accepted too, unless the least has not
+fallen for ten steps (so far after Grippo, Lampariello & Lucidi, SIAM J. Numer. Anal. 1986). Where
+quasi-Newton steps get nowhere for `patience` evaluations, the row goes back to its best point and
+makes forward steps for a while; see `fixpoint.iterators.trials`.
+
+Forward steps a - rho r_a have the row's own rho: beta at first, shorter where one more than doubles
+the least residual, which refuses it, and growing back with every one that lowers the residual.
 
 A quasi-Newton step is at most `largest_step` times as long as the forward step, so that no nearly
 singular update carries a row far away, and a pair whose s^T H y is lost in rounding stays out of H.
@@ -26,7 +30,7 @@ singular update carries a row far away, and a pair whose s^T H y is lost in roun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,10 +38,12 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
+from fixpoint.iterators.trials import Trials
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, where_rows
 
 _PATIENCE = 10  # steps in which rises are accepted without a new least residual
+_FORWARD_RISE = 2.0  # residual of a forward step over the least, at most
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,17 @@ class BroydenState(State):
     anchor_norm: Float[Tensor, " batch"]  # its norm
     least_norm: Float[Tensor, " batch"]  # the least of all anchors
     stale: Int[Tensor, " batch"]  # steps since it fell
-    trusted: Bool[Tensor, " batch"]  # the last point was accepted: a quasi-Newton step is next
+    best: tuple[Tensor, Tensor]  # the anchor of the least norm, and T there
+    forward: Float[Tensor, " batch"]  # rho of the next forward step
+    failures: Int[Tensor, " batch"]  # forward steps refused one after the other
+    trials: Trials
     secants: Secants  # H
     right_hand_side: Float[Tensor, "batch memory"]  # beta S^T r at the anchor
     rejected_residual: Int[Tensor, " batch"]  # points refused: residual too large
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused, or steps not tried: not finite
     shortened: Int[Tensor, " batch"]  # quasi-Newton steps cut to the largest length
     skipped_updates: Int[Tensor, " batch"]  # pairs left out: s^T H y too close to 0
+    left: Int[Tensor, " batch"]  # returns to the best point: quasi-Newton steps got nowhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +109,7 @@ class Broyden(Iterator[BroydenState]):
         largest_rise: residual of a quasi-Newton point over the least one accepted, at most; 1 to
             accept none that rises.
         largest_step: length of a quasi-Newton step over that of the forward step, at most.
+        patience: evaluations without progress until quasi-Newton steps are left.
     """
 
     memory: int = 10
@@ -106,10 +117,13 @@ class Broyden(Iterator[BroydenState]):
     safeguard: bool = True
     largest_rise: float = 2.0
     largest_step: float = 30.0
+    patience: int = 40
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.memory, int) and self.memory >= 1):
-            raise ValueError(f"memory must be a whole number, at least 1, got {self.memory}")
+        for name in ("memory", "patience"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name} must be a whole number, at least 1, got {value}")
         if not 0 < self.mixing < float("inf"):
             raise ValueError(f"mixing must be above 0, got {self.mixing}")
         if not self.largest_rise >= 1:
@@ -119,24 +133,29 @@ class Broyden(Iterator[BroydenState]):
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> BroydenState:
         residual = operator(z)
-        norm = kernels.row_norm(residual)
+        norm = kernels.row_norm(residual).double()
         none = torch.zeros_like(norm, dtype=torch.long)
         return BroydenState(
             z=z,
             point=z,
             residual=residual,
+            accepted=torch.ones_like(norm, dtype=torch.bool),
             anchor=z,
             anchor_residual=residual,
             anchor_norm=norm,
             least_norm=norm,
             stale=none,
-            trusted=torch.ones_like(norm, dtype=torch.bool),
+            best=(z, residual),
+            forward=torch.full_like(norm, self.mixing),
+            failures=none,
+            trials=Trials.first(norm),
             secants=Secants((), (), norm.new_zeros(len(norm), 0, 0), norm.new_zeros(len(norm), 0)),
             right_hand_side=norm.new_zeros(len(norm), 0),
             rejected_residual=none,
             rejected_nonfinite=none,
             shortened=none,
             skipped_updates=none,
+            left=none,
         )
 
     def step(self, operator: Operator, state: BroydenState) -> BroydenState:
@@ -151,20 +170,26 @@ class Broyden(Iterator[BroydenState]):
         )
         length = kernels.row_norm(direction)
         tried = length.isfinite()
-        quasi_newton = state.trusted & tried & (weights != 0).any(1)
+        wait = (state.trials.wait > 0) if self.safeguard else state.trials.resting
+        quasi_newton = ~wait & tried & (weights != 0).any(1)
+        # Where T is steeper than forward steps can stand, H knows better than they.
         largest = self.largest_step * self.mixing * state.anchor_norm
         shortened = quasi_newton & (length > largest)
         share = expand_rows(torch.where(shortened, largest / length, 1), direction)
         newton = kernels.forward_step(state.anchor.to(wide), direction, share).to(state.z.dtype)
-        forward = kernels.forward_step(state.anchor, state.anchor_residual, self.mixing)
+        rho = expand_rows(state.forward, state.z)
+        forward = kernels.forward_step(state.anchor, state.anchor_residual, rho)
         point = where_rows(quasi_newton, newton, forward)
         residual = operator(point)
-        norm = kernels.row_norm(residual)
+        norm = kernels.row_norm(residual).double()
 
         finite = norm.isfinite()
         near = (norm <= self.largest_rise * state.least_norm) & (state.stale < _PATIENCE)
         lowered = (norm < state.anchor_norm) | near
-        accepted = finite & (lowered | ~quasi_newton) if self.safeguard else finite
+        walks = norm <= torch.maximum(_FORWARD_RISE * state.least_norm, state.anchor_norm)
+        accepted = finite
+        if self.safeguard:
+            accepted = finite & torch.where(quasi_newton, lowered, walks)
         improved = accepted & (norm < state.least_norm)
         anchor_residual = where_rows(accepted, residual, state.anchor_residual)
         # In the accumulation dtype: differences of 16-bit numbers can overflow.
@@ -174,22 +199,43 @@ class Broyden(Iterator[BroydenState]):
         s = where_rows(known, s, torch.zeros_like(s))
         y = where_rows(known, y, torch.zeros_like(y))
         secants, right_hand_side, skipped = self._updated(state.secants, s, y, anchor_residual)
+        anchor, anchor_norm = (
+            where_rows(accepted, point, state.anchor),
+            torch.where(accepted, norm, state.anchor_norm),
+        )
+        best = where_rows(improved, (point, residual), state.best)
+        least_norm = torch.where(improved, norm, state.least_norm)
+        trials, back = state.trials, torch.zeros_like(accepted)
+        if self.safeguard:
+            patience = max(self.patience, self.memory)
+            trials, back = trials.after(quasi_newton, accepted, norm, patience)
+            # H starts anew at the best point.
+            lengths = torch.where(back.unsqueeze(1), 0, secants.lengths)
+            secants = replace(secants, lengths=lengths)
+            right_hand_side = torch.where(back.unsqueeze(1), 0, right_hand_side)
+        failures, forward_length = self._forward(state, quasi_newton, accepted, norm)
+        start, start_residual = where_rows(back, best, (anchor, anchor_residual))
         return BroydenState(
-            z=point,
+            z=anchor,
             point=point,
             residual=residual,
-            anchor=where_rows(accepted, point, state.anchor),
-            anchor_residual=anchor_residual,
-            anchor_norm=torch.where(accepted, norm, state.anchor_norm),
-            least_norm=torch.where(improved, norm, state.least_norm),
-            stale=torch.where(improved, 0, state.stale + 1),
-            trusted=accepted,
+            accepted=accepted,
+            anchor=start,
+            anchor_residual=start_residual,
+            anchor_norm=torch.where(back, least_norm, anchor_norm),
+            least_norm=least_norm,
+            stale=torch.where(improved | back, 0, state.stale + 1),
+            best=best,
+            forward=forward_length,
+            failures=failures,
+            trials=trials,
             secants=secants,
             right_hand_side=right_hand_side,
             rejected_residual=state.rejected_residual + (finite & ~accepted),
-            rejected_nonfinite=state.rejected_nonfinite + (~finite | (state.trusted & ~tried)),
+            rejected_nonfinite=state.rejected_nonfinite + (~finite | (~wait & ~tried)),
             shortened=state.shortened + shortened,
             skipped_updates=state.skipped_updates + skipped,
+            left=state.left + back,
         )
 
     def statistics(self, state: BroydenState) -> dict[str, Tensor]:
@@ -198,7 +244,20 @@ class Broyden(Iterator[BroydenState]):
             "rejected_nonfinite": state.rejected_nonfinite,
             "shortened": state.shortened,
             "skipped_updates": state.skipped_updates,
+            "left": state.left,
         }
+
+    def _forward(
+        self, state: BroydenState, quasi_newton: Tensor, accepted: Tensor, norm: Tensor
+    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Forward steps refused one after the other, and the length of the next one."""
+        refused = ~quasi_newton & ~accepted
+        failures = torch.where(refused, state.failures + 1, 0)
+        failures = torch.where(quasi_newton, state.failures, failures)
+        shrunk = state.forward * 2.0 ** -(2.0 ** (failures - 1).clamp(0, 5).double())
+        fell = ~quasi_newton & accepted & (norm <= state.anchor_norm)
+        length = torch.where(fell, (2 * state.forward).clamp(max=self.mixing), state.forward)
+        return failures, torch.where(refused, shrunk, length)
 
     def _updated(
         self,

@@ -10,8 +10,10 @@ Every row keeps an anchor: the last accepted point a. A Newton point stands if
 (Eisenstat & Walker, SIAM J. Optim. 1994). A refused one halves t, an accepted one doubles it, up
 to 1. A step costs `krylov + 1` evaluations, whatever happens: where GMRES failed, or the Newton
 point did not bring the share `trust` of the decrease that GMRES promised, the next step spends all
-of them on forward steps from a, which need no derivative and are always accepted. So of two steps
-in a row one is a Newton step that kept its promise, or `krylov + 1` forward steps. Backtracking
+of them on forward steps from a, which need no derivative. So of two steps in a row one is a Newton
+step that kept its promise, or `krylov + 1` forward steps. Those have the row's own length, `mixing`
+at first: where they more than double the least residual they are taken back and shortened, and
+they grow back with every step that lowers it. Backtracking
 along d would be the poorer use of them: d descends only as far as the differences are right, and
 with rounding inside T they may not be.
 
@@ -45,6 +47,7 @@ from fixpoint.iterator import Iterator, State
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, where_rows
 
+_FORWARD_RISE = 2.0  # residual of forward steps over the least, at most
 _SHARE = 0.1  # of the forward step's length, for a difference
 
 
@@ -56,6 +59,9 @@ class NewtonKrylovState(State):
     resting: Bool[Tensor, " batch"]  # the next step is made of forward steps
     damping: Float[Tensor, " batch"]  # t of the next Newton point
     forcing: Float[Tensor, " batch"]  # eta at which GMRES may end
+    least_norm: Float[Tensor, " batch"]  # the least of all anchors
+    forward: Float[Tensor, " batch"]  # length of forward steps
+    failures: Int[Tensor, " batch"]  # steps of forward steps refused one after the other
     rejected_residual: Int[Tensor, " batch"]  # points refused: residual not lowered enough
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
     shortened: Int[Tensor, " batch"]  # Newton steps cut to `largest_step`
@@ -113,12 +119,16 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> NewtonKrylovState:
         residual = operator(z)
-        norm = kernels.row_norm(residual)
+        norm = kernels.row_norm(residual).double()
         none = torch.zeros_like(norm, dtype=torch.long)
         return NewtonKrylovState(
             z=z,
             point=z,
             residual=residual,
+            accepted=torch.ones_like(norm, dtype=torch.bool),
+            least_norm=norm,
+            forward=torch.full_like(norm, self.mixing),
+            failures=none,
             anchor=z,
             anchor_residual=residual,
             anchor_norm=norm,
@@ -138,6 +148,7 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         length = kernels.row_norm(direction)
         solved = length.isfinite() & (remaining <= 1 - self.least_reduction)
         longest = self.largest_step * self.mixing * state.anchor_norm
+        rho = expand_rows(state.forward, anchor)
         # A direction cut to less than c of itself cannot bring the decrease that is demanded.
         newton = ~resting & solved & (longest >= self.decrease * length)
         failed = ~resting & ~newton & (state.anchor_norm > 0)
@@ -147,25 +158,38 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         proposed = kernels.forward_step(anchor.to(wide), direction, -expand_rows(factor, anchor))
         base = where_rows(resting, last, anchor)
         base_residual = where_rows(resting, last_residual, state.anchor_residual)
-        forward = kernels.forward_step(base, base_residual, self.mixing)
+        forward = kernels.forward_step(base, base_residual, rho)
         point = where_rows(newton, proposed.to(anchor.dtype), forward)
         residual = operator(point)
-        norm = kernels.row_norm(residual)
+        norm = kernels.row_norm(residual).double()
 
         finite = norm.isfinite() & kernels.row_norm(point).isfinite()
         demanded = 1 - self.decrease * state.damping * (1 - remaining)
         lowered = norm <= demanded * state.anchor_norm
-        accepted = finite & (lowered | ~newton) if self.safeguard else finite
+        walks = norm <= torch.maximum(_FORWARD_RISE * state.least_norm, state.anchor_norm)
+        accepted = finite
+        if self.safeguard:
+            accepted = finite & torch.where(newton, lowered, walks)
         refused = newton & ~accepted
         promised = 1 - self.trust * factor * (1 - remaining)
         kept = accepted & (norm <= promised * state.anchor_norm)
+        stumbled = ~newton & ~accepted
+        failures = torch.where(stumbled, state.failures + 1, torch.where(newton, state.failures, 0))
+        shrunk = state.forward * 2.0 ** -(2.0 ** (failures - 1).clamp(0, 5).double())
+        fell = ~newton & accepted & (norm <= state.anchor_norm)
+        length = torch.where(fell, (2 * state.forward).clamp(max=self.mixing), state.forward)
         grown = torch.where(newton, 2 * state.damping, state.damping).clamp(max=1)
         anchor_norm = torch.where(accepted, norm, state.anchor_norm)
+        following = where_rows(accepted, point, anchor)
         return NewtonKrylovState(
-            z=point,
+            z=following,
             point=point,
             residual=residual,
-            anchor=where_rows(accepted, point, anchor),
+            accepted=accepted,
+            least_norm=torch.minimum(anchor_norm, state.least_norm),
+            forward=torch.where(stumbled, shrunk, length),
+            failures=failures,
+            anchor=following,
             anchor_residual=where_rows(accepted, residual, state.anchor_residual),
             anchor_norm=anchor_norm,
             resting=failed | (newton & ~kept) if self.safeguard else failed,
@@ -196,8 +220,9 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         rounding = torch.finfo(dtype).eps
         relative = math.sqrt(rounding) if self.difference is None else self.difference
         eps = (relative * kernels.row_norm(anchor)).maximum(
-            _SHARE * self.mixing * state.anchor_norm
+            _SHARE * state.forward * state.anchor_norm
         )
+        rho = expand_rows(state.forward, anchor)
         inverse = expand_rows(torch.where(eps > 0, 1 / eps, 0), anchor)
 
         # What is left of a difference below its own rounding is no direction.
@@ -207,7 +232,7 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
             perturbed = kernels.forward_step(
                 anchor, gmres.next_direction, -expand_rows(eps, anchor)
             )
-            forward = kernels.forward_step(last, last_residual, self.mixing)
+            forward = kernels.forward_step(last, last_residual, rho)
             last = where_rows(resting, forward, perturbed.to(dtype))
             last_residual = operator(last)
             gmres.extend(
