@@ -47,14 +47,13 @@ class InertialKM(Iterator[InertialKMState]):
         alpha, lam = self.inertia, self.relaxation
         if not 0 <= alpha < 1:
             raise ValueError(f"inertia must lie in [0, 1), got {alpha}")
-        if not self.cocoercivity > 0:
+        if not 0 < self.cocoercivity < float("inf"):
             raise ValueError(f"cocoercivity must be above 0, got {self.cocoercivity}")
-        bound = theory.largest_relaxation(alpha)
-        if not 0 < lam < bound:
+        if not (lam > 0 and theory.inertia_margin(alpha, lam) > 0):
             raise ValueError(
                 "theorem 2 needs 0 < relaxation and relaxation (1 - alpha + 2 alpha^2) < "
                 f"(1 - alpha)^2: with inertia alpha = {alpha} the relaxation must be below "
-                f"{bound:.6g}, got {lam}"
+                f"{theory.largest_relaxation(alpha)}, got {lam}"
             )
 
     @property

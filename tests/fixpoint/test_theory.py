@@ -1,11 +1,12 @@
 import math
+from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixpoint import ForwardStep, as_operator, solve, synthetic, theory
+from fixpoint import ForwardStep, InertialKM, as_operator, solve, synthetic, theory
 
 alphas = st.floats(0, 0.99)
 betas = st.floats(0.05, 20)
@@ -21,6 +22,56 @@ def test_the_largest_relaxation_is_where_condition_13_turns(alpha):
     bound = theory.largest_relaxation(alpha)
     assert theory.inertia_margin(alpha, bound * (1 - 1e-9)) > 0
     assert theory.inertia_margin(alpha, bound * (1 + 1e-9)) < 0
+
+
+def admits(alpha, relaxation):
+    """Condition (13) of two floats, in rational numbers."""
+    a = Fraction(alpha)
+    return (1 - a) ** 2 > Fraction(relaxation) * (1 - a + 2 * a**2)
+
+
+def neighbours(x, count=4):
+    """The floats around one, in order."""
+    below, above = [x], [x]
+    for _ in range(count):
+        below.append(math.nextafter(below[-1], -math.inf))
+        above.append(math.nextafter(above[-1], math.inf))
+    return [*reversed(below), *above[1:]]
+
+
+@given(alpha=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=300)
+def test_condition_13_is_decided_to_the_last_bit(alpha):
+    for relaxation in neighbours(theory.largest_relaxation(alpha)):
+        if not relaxation > 0:
+            continue
+        inside = admits(alpha, relaxation)
+        assert (theory.inertia_margin(alpha, relaxation) > 0) == inside
+        assert (theory.inertial_constants(alpha, relaxation, 1.0).eps > 0) == inside
+        if inside:
+            InertialKM(inertia=alpha, relaxation=relaxation)
+        else:
+            with pytest.raises(ValueError, match="relaxation must be below"):
+                InertialKM(inertia=alpha, relaxation=relaxation)
+
+
+def test_a_pair_that_floating_point_took_for_admissible_is_refused():
+    with pytest.raises(ValueError, match=r"must be below 0\.9098277376053459, got 0\.90982"):
+        InertialKM(inertia=0.07812481481121429, relaxation=0.9098277376053459)
+
+
+@given(relaxation=st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_the_largest_inertia_is_the_last_one_admitted(relaxation):
+    alpha = theory.largest_inertia(relaxation)
+    assert admits(alpha, relaxation)
+    assert not admits(math.nextafter(alpha, 1), relaxation)
+
+
+@pytest.mark.parametrize("relaxation", [math.nan, math.inf, -1.0, 0.0])
+def test_a_relaxation_that_is_no_number_above_0_is_refused(relaxation):
+    assert not (relaxation > 0 and theory.inertia_margin(0.2, relaxation) > 0)
+    with pytest.raises(ValueError, match="relaxation"):
+        InertialKM(relaxation=relaxation)
 
 
 @given(relaxation=st.floats(0.001, 0.999))
