@@ -113,6 +113,21 @@ def largest_inertia(relaxation: float) -> float:
     return root
 
 
+def relaxation_of(relaxation: float, cocoercivity: float, other: float) -> Fraction:
+    """lambda' with lambda' beta' = lambda beta, the same step, for another cocoercivity beta'.
+
+    Theorem 2 covers a run of step 2 lambda beta if it does for one such pair. A larger beta' gives
+    a smaller lambda', which condition (13) admits sooner.
+
+    Raises:
+        ValueError: a number is not finite, or beta' is 0.
+    """
+    numbers = (relaxation, cocoercivity, other)
+    if not (all(math.isfinite(number) for number in numbers) and other != 0):
+        raise ValueError(f"lambda, beta and beta' must be finite and beta' not 0, got {numbers}")
+    return Fraction(relaxation) * Fraction(cocoercivity) / Fraction(other)
+
+
 @dataclass(frozen=True)
 class InertialConstants:
     """The constants of theorem 2's proof.

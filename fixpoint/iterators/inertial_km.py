@@ -4,7 +4,8 @@ Fierro & Peypouquet, Set-Valued and Variational Analysis 2024):
     y^k     = z^k + alpha (z^k - z^{k-1}),    z^{-1} = z^0
     z^{k+1} = y^k - 2 lambda beta T y^k
 
-Theorem 2 asks for beta-cocoercivity and lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2.
+Theorem 2 asks for beta-cocoercivity and lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2. Only the
+product lambda beta matters to the run: any pair with this product that meets both covers it.
 T is evaluated at y^k: that is the state's `point`, and the point that `solve` returns.
 """
 
@@ -50,10 +51,14 @@ class InertialKM(Iterator[InertialKMState]):
         if not 0 < self.cocoercivity < float("inf"):
             raise ValueError(f"cocoercivity must be above 0, got {self.cocoercivity}")
         if not (lam > 0 and theory.inertia_margin(alpha, lam) > 0):
+            bound = theory.largest_relaxation(alpha)
+            shown = f"{bound:.6g}"
+            if not lam > float(shown):  # too close to be told apart in six digits
+                shown = repr(bound)
             raise ValueError(
                 "theorem 2 needs 0 < relaxation and relaxation (1 - alpha + 2 alpha^2) < "
                 f"(1 - alpha)^2: with inertia alpha = {alpha} the relaxation must be below "
-                f"{theory.largest_relaxation(alpha)}, got {lam}"
+                f"{shown}, got {lam}"
             )
 
     @property
@@ -63,7 +68,7 @@ class InertialKM(Iterator[InertialKMState]):
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> InertialKMState:
         beta = operator.cocoercivity
-        if beta is not None and self.cocoercivity > beta:
+        if beta is not None and not self._covered(beta):
             warnings.warn(
                 f"the operator is {beta:.6g}-cocoercive, less than the {self.cocoercivity} given "
                 "to InertialKM; theorem 2 does not cover this run",
@@ -75,6 +80,13 @@ class InertialKM(Iterator[InertialKMState]):
     def step(self, operator: Operator, state: InertialKMState) -> InertialKMState:
         z, point = state.following, state.ahead
         return self._at(z, point, operator(point), state.step, **state.asked())
+
+    def _covered(self, cocoercivity: float) -> bool:
+        """Condition (13) holds for the relaxation that makes the same step with this beta, too."""
+        if self.cocoercivity <= cocoercivity:
+            return True
+        relaxation = theory.relaxation_of(self.relaxation, self.cocoercivity, cocoercivity)
+        return theory.inertia_margin(self.inertia, relaxation) > 0
 
     def _at(
         self, z: Tensor, point: Tensor, residual: Tensor, step: Tensor | None = None, **asked: Any

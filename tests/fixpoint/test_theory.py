@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixpoint import ForwardStep, InertialKM, as_operator, solve, synthetic, theory
+from fixpoint import ForwardStep, InertialKM, TheoremWarning, as_operator, solve, synthetic, theory
 
 alphas = st.floats(0, 0.99)
 betas = st.floats(0.05, 20)
@@ -58,6 +58,17 @@ def test_condition_13_is_decided_to_the_last_bit(alpha):
 def test_a_pair_that_floating_point_took_for_admissible_is_refused():
     with pytest.raises(ValueError, match=r"must be below 0\.9098277376053459, got 0\.90982"):
         InertialKM(inertia=0.07812481481121429, relaxation=0.9098277376053459)
+
+
+@pytest.mark.filterwarnings("error::fixpoint.TheoremWarning")
+def test_a_run_that_another_pair_covers_is_not_warned_of():
+    """lambda 0.1 and beta 1 make the steps of lambda 1/9 and beta 0.9."""
+    zero = torch.ones(1, 2, dtype=torch.float64)
+    operator = synthetic.Cocoercive(0.9, zero)
+    InertialKM(inertia=0.2, relaxation=0.1, cocoercivity=1.0).init(operator, zero)
+    operator.cocoercivity = operator.beta = 0.1  # now lambda' is 1
+    with pytest.warns(TheoremWarning, match="theorem 2 does not cover this run"):
+        InertialKM(inertia=0.2, relaxation=0.1, cocoercivity=1.0).init(operator, zero)
 
 
 @given(relaxation=st.floats(0, 1, exclude_min=True, exclude_max=True))
