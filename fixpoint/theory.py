@@ -113,19 +113,32 @@ def largest_inertia(relaxation: float) -> float:
     return root
 
 
-def relaxation_of(relaxation: float, cocoercivity: float, other: float) -> Fraction:
-    """lambda' with lambda' beta' = lambda beta, the same step, for another cocoercivity beta'.
+def least_cocoercivity(inertia: float, relaxation: float, cocoercivity: float) -> Fraction:
+    """The infimum of the beta' with which theorem 2 covers steps of 2 lambda beta.
 
-    Theorem 2 covers a run of step 2 lambda beta if it does for one such pair. A larger beta' gives
-    a smaller lambda', which condition (13) admits sooner.
+    Only the product matters to a run: lambda' = lambda beta / beta' makes the same steps with
+    beta'. Condition (13) admits it exactly for
+    beta' > lambda beta (1 - alpha + 2 alpha^2) / (1 - alpha)^2.
 
     Raises:
-        ValueError: a number is not finite, or beta' is 0.
+        ValueError: alpha is outside [0, 1), or lambda or beta is not above 0 and finite.
     """
-    numbers = (relaxation, cocoercivity, other)
-    if not (all(math.isfinite(number) for number in numbers) and other != 0):
-        raise ValueError(f"lambda, beta and beta' must be finite and beta' not 0, got {numbers}")
-    return Fraction(relaxation) * Fraction(cocoercivity) / Fraction(other)
+    _check_inertia(inertia)
+    for name, number in (("relaxation", relaxation), ("cocoercivity", cocoercivity)):
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be above 0 and finite, got {number}")
+    alpha = Fraction(inertia)
+    product = Fraction(relaxation) * Fraction(cocoercivity)
+    return product * (1 - alpha + 2 * alpha**2) / (1 - alpha) ** 2
+
+
+def spare_cocoercivity(
+    known: float, inertia: float, relaxation: float, cocoercivity: float
+) -> float:
+    """By how much a beta exceeds `least_cocoercivity`; above 0 exactly where it covers the step."""
+    if not math.isfinite(known):
+        return known
+    return _rounded(Fraction(known) - least_cocoercivity(inertia, relaxation, cocoercivity))
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ class InertialKM(Iterator[InertialKMState]):
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> InertialKMState:
         beta = operator.cocoercivity
-        if beta is not None and not self._covered(beta):
+        if beta is not None and not beta > theory.least_cocoercivity(
+            self.inertia, self.relaxation, self.cocoercivity
+        ):
             warnings.warn(
                 f"the operator is {beta:.6g}-cocoercive, less than the {self.cocoercivity} given "
                 "to InertialKM; theorem 2 does not cover this run",
@@ -80,13 +82,6 @@ class InertialKM(Iterator[InertialKMState]):
     def step(self, operator: Operator, state: InertialKMState) -> InertialKMState:
         z, point = state.following, state.ahead
         return self._at(z, point, operator(point), state.step, **state.asked())
-
-    def _covered(self, cocoercivity: float) -> bool:
-        """Condition (13) holds for the relaxation that makes the same step with this beta, too."""
-        if self.cocoercivity <= cocoercivity:
-            return True
-        relaxation = theory.relaxation_of(self.relaxation, self.cocoercivity, cocoercivity)
-        return theory.inertia_margin(self.inertia, relaxation) > 0
 
     def _at(
         self, z: Tensor, point: Tensor, residual: Tensor, step: Tensor | None = None, **asked: Any
