@@ -115,6 +115,7 @@ class ClaimCount:
     certified: int
     supported: int
     refuted: int
+    not_measured: int
     margin: float
     crop: int
     iteration: int
@@ -504,7 +505,7 @@ def _outcomes(
 def count_verdicts(claim: Claim) -> ClaimCount:
     """One claim over all crops."""
     counts = Counter(claim.verdicts)
-    crop = int(torch.nan_to_num(claim.margin, nan=-torch.inf).argmin())
+    crop = int(claim.margin.argmin())
     return ClaimCount(
         theorem=claim.theorem,
         part=claim.part,
@@ -514,6 +515,7 @@ def count_verdicts(claim: Claim) -> ClaimCount:
         certified=counts[Verdict.CERTIFIED],
         supported=counts[Verdict.SUPPORTED],
         refuted=counts[Verdict.REFUTED],
+        not_measured=counts[Verdict.NOT_MEASURED],
         margin=float(claim.margin[crop]),
         crop=crop,
         iteration=int(claim.iteration[crop]),

@@ -52,10 +52,14 @@ def table(verification: Verification) -> str:
     lines.append("(least: over all crops; residual, convergence and NMSE: medians)")
     for result in verification.results:
         for theorem, claims in groupby(result.claims, lambda claim: claim.theorem):
-            lines += ["", f"{theorem:<34}{'certified':>10}{'supported':>10}{'refuted':>9}  margin"]
             lines += [
-                f"  {claim.name:<32}{claim.certified:>10}{claim.supported:>10}{claim.refuted:>9}  "
-                f"{_margin(claim)}"
+                "",
+                f"{theorem:<34}{'certified':>10}{'supported':>10}{'refuted':>9}"
+                f"{'not measured':>14}  margin",
+            ]
+            lines += [
+                f"  {claim.name:<32}{claim.certified:>10}{claim.supported:>10}{claim.refuted:>9}"
+                f"{claim.not_measured:>14}  {_margin(claim)}"
                 for claim in claims
             ]
     return "\n".join(lines)
@@ -249,11 +253,12 @@ def _claims(result: MethodResult, precision: float) -> str:
             heading = "Hypotheses" if part == "hypothesis" else "Conclusions"
             rows.append(f'<tr class="part"><th colspan="3" scope="colgroup">{heading}</th></tr>')
         counts = "".join(
-            f'<span class="{word}">{word} {count}</span>'
+            f'<span class="{word.replace(" ", "-")}">{word} {count}</span>'
             for word, count in (
                 ("certified", claim.certified),
                 ("supported", claim.supported),
                 ("refuted", claim.refuted),
+                ("not measured", claim.not_measured),
             )
             if count
         )
@@ -312,7 +317,7 @@ def _crop_table(result: MethodResult) -> str:
 
 def _limits() -> str:
     return (
-        "<section><h2>The three words</h2><dl>"
+        "<section><h2>The four words</h2><dl>"
         '<dt><span class="certified">certified</span></dt><dd>It follows from constants that are '
         "known, and nothing measured contradicts it. An autoencoder’s β is not known, so only "
         "conditions on the settings alone can be certified here.</dd>"
@@ -321,7 +326,10 @@ def _limits() -> str:
         "crop, or another path, may show a smaller one.</dd>"
         '<dt><span class="refuted">refuted</span></dt><dd>Violated on these crops, by the margin '
         "and at the iteration given. A refuted hypothesis means that the theorem says nothing "
-        "about the run, not that the run fails.</dd></dl>"
+        "about the run, not that the run fails.</dd>"
+        '<dt><span class="not-measured">not measured</span></dt><dd>These runs did not show it, '
+        "one way or the other. No zero of an autoencoder’s T is known, and a conclusion is never "
+        "above its weakest hypothesis.</dd></dl>"
         "<p>Ratios are taken towards z<sup>∞</sup>, a point of the same run, not towards a "
         "proven zero. A fitted slope is a correlation over these crops: no cause, and no promise "
         "for other pictures.</p></section>"
@@ -369,6 +377,8 @@ def _number_refuted(result: MethodResult) -> str:
 
 
 def _margin(claim: ClaimCount, html: bool = False) -> str:
+    if claim.margin == math.inf:  # of no crop
+        return "–"
     at = f"crop {claim.crop}" + (f", k = {claim.iteration}" if claim.iteration >= 0 else "")
     if html:
         return f"{as_cell(claim.margin, '.3g')}<small>{at.replace(' = ', '&nbsp;=&nbsp;')}</small>"
@@ -420,6 +430,7 @@ figcaption{padding:.2rem .3rem}
 .verdicts span,dt span{display:inline-block;white-space:nowrap;font-weight:600;
 margin-right:.6rem}
 .certified{color:var(--good)}.supported{color:var(--fair)}.refuted{color:var(--bad)}
+.not-measured{color:var(--soft)}
 dd{margin:0 0 .6rem}
 details{margin:1rem 0 0}
 summary{cursor:pointer;color:var(--fair)}

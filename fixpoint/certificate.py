@@ -1,10 +1,14 @@
 """What a run says about a theorem: every hypothesis and every conclusion, row by row.
 
-Three words, never more than the data can carry:
+Four words, never more than the data can carry:
 
-- *certified*: it follows from constants that are known, and nothing measured contradicts it;
+- *certified*: it follows from what is known, and nothing measured contradicts it;
 - *supported*: measured along the run, and never violated there;
-- *refuted*: violated, by the margin and at the iteration given.
+- *refuted*: violated, by the margin and at the iteration given;
+- *not measured*: the run did not show it, one way or the other.
+
+A conclusion is never above its weakest hypothesis. A refuted hypothesis does not refute it: then
+the conclusion is judged by what was measured alone.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -31,6 +34,7 @@ class Verdict(Enum):
     CERTIFIED = "certified"
     SUPPORTED = "supported"
     REFUTED = "refuted"
+    NOT_MEASURED = "not measured"
 
     def __repr__(self) -> str:
         return f"Verdict.{self.name}"
@@ -44,8 +48,9 @@ class Claim:
         theorem, part, name: as "theorem 1", "hypothesis", "step size".
         sentence: what the theorem says.
         basis: what it was judged on.
-        holds: not violated. known: it follows from known constants.
-        margin: of the inequality, in its own units; below 0 where it is violated.
+        holds: not violated. known: it follows from what is known. measured: the run showed it.
+        margin: of the inequality, in its own units; below 0 where it is violated, infinite where
+            nothing was measured; never NaN.
         iteration: where it first failed, or was tightest; -1 where no iteration is to be named.
     """
 
@@ -56,6 +61,7 @@ class Claim:
     basis: str
     holds: Bool[Tensor, " batch"]
     known: Bool[Tensor, " batch"]
+    measured: Bool[Tensor, " batch"]
     margin: Float[Tensor, " batch"]
     iteration: Int[Tensor, " batch"]
 
@@ -63,9 +69,20 @@ class Claim:
     def verdicts(self) -> tuple[Verdict, ...]:
         """One verdict a row."""
         return tuple(
-            Verdict.REFUTED if not holds else Verdict.CERTIFIED if known else Verdict.SUPPORTED
-            for holds, known in zip(self.holds.tolist(), self.known.tolist(), strict=True)
+            Verdict.REFUTED
+            if not holds
+            else Verdict.CERTIFIED
+            if known
+            else Verdict.SUPPORTED
+            if measured
+            else Verdict.NOT_MEASURED
+            for holds, known, measured in zip(
+                self.holds.tolist(), self.known.tolist(), self.measured.tolist(), strict=True
+            )
         )
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_summary(self)}{_tightest(self)}"
 
 
 @dataclass(frozen=True)
@@ -78,10 +95,16 @@ class TheoremReport:
     def remarks(self, statuses: Sequence[Status]) -> list[str]:
         """Sentences on rows where the outcome and the hypotheses disagree."""
         hypotheses = [claim for claim in self.claims if claim.part == "hypothesis"]
+        verdicts = [claim.verdicts for claim in hypotheses]
         theorem = self.claims[0].theorem
         remarks = []
         for row, status in enumerate(statuses):
-            refuted = [claim.name for claim in hypotheses if not bool(claim.holds[row])]
+            words = [of_claim[row] for of_claim in verdicts]
+            refuted = [
+                claim.name
+                for claim, word in zip(hypotheses, words, strict=True)
+                if word is Verdict.REFUTED
+            ]
             ratio = float(self.cocoercivity.pairwise[row])
             outcome = "converged" if status.success else f"ended as {status.name}"
             if ratio <= 0:
@@ -97,7 +120,8 @@ class TheoremReport:
                     f"refuted), yet it {outcome}"
                 )
             # Reaching the limit on iterations contradicts nothing.
-            if not refuted and not status.success and status is not Status.MAX_ITERATIONS:
+            failed = not status.success and status is not Status.MAX_ITERATIONS
+            if failed and not refuted and Verdict.SUPPORTED in words:
                 remarks.append(
                     f"row {row}: nothing measured contradicts the hypotheses of {theorem}; "
                     f"it {outcome}"
@@ -131,9 +155,8 @@ class Certificate:
             if claim.part != part:
                 part = claim.part
                 lines.append(f"  {'hypotheses' if part == 'hypothesis' else 'conclusions'}")
-            lines.append(f"    {claim.name}: {_summary(claim)}")
-            lines.append(f"      {claim.sentence}")
-            lines.append(f"      {claim.basis}; {_tightest(claim)}")
+            lines.append(f"    {claim}")
+            lines.append(f"      {claim.sentence}; {claim.basis}")
         return "\n".join([*lines, *self.remarks])
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,9 +194,12 @@ def _summary(claim: Claim) -> str:
 
 
 def _tightest(claim: Claim) -> str:
-    if claim.margin.numel() == 0:
-        return "no rows"
-    row = int(torch.nan_to_num(claim.margin, nan=-torch.inf).argmin())
-    text = f"least margin {float(claim.margin[row]):.3g} in row {row}"
+    """The least margin and its row; nothing where no margin is finite and none is violated."""
+    if claim.margin.numel() == 0 or not bool((claim.margin < float("inf")).any()):
+        return ""
+    row = int(claim.margin.argmin())
     iteration = int(claim.iteration[row])
-    return text if iteration < 0 else f"{text} at iteration {iteration}"
+    text = f"; least margin {float(claim.margin[row]):.3g} in row {row}"
+    if iteration < 0:
+        return text
+    return f"{text}, {'at' if bool(claim.holds[row]) else 'first failed at'} iteration {iteration}"

@@ -18,8 +18,8 @@ residual that is 0 needs no limit.
 `RoundingLevel`. The values of T at z carry the rounding of z: about `eps L ||z||`, where L is what
 T does to a small change of z. A residual below a few times that cannot be told from zero, and no
 iteration brings it down further; a start at a solution ends like that. L is measured on the last
-two points, `||dT|| / ||dz||`, never assumed: a T that is flat there, as where a row runs away,
-rounds to nothing.
+two points, `||dT|| / ||dz||`, where they are near each other, never assumed: a T that is flat
+there, as where a row runs away, rounds to nothing.
 
 `PositiveLimit` says of rows at the limit on iterations whether their residual was still falling.
 For an averaged operator the displacements z^k - z^{k+1} converge to the least one of its range,
@@ -204,12 +204,19 @@ def limit(
 
 
 def _gain(iterate: Iterate) -> Float[Tensor, " batch"]:
-    """`||dT|| / ||dz||` of the last two points evaluated; 0 where they are one."""
-    pair = iterate.change
+    """`||dT|| / ||dz||` of the last two points evaluated, where they are near; else 0.
+
+    A step that is longer than the root of the rounding of z tells of T elsewhere.
+    """
+    pair, point = iterate.change, iterate.point_norm.double()
     if pair is None:
         return torch.zeros_like(iterate.residual_norm)
-    gain = (pair.residual / pair.point).sqrt()
-    return torch.where(pair.point > 0, gain, 0.0).to(iterate.residual_norm.dtype)
+    nearest = torch.finfo(iterate.state.point.dtype).eps * point.square()
+    near = (pair.point > 0) & (pair.point <= nearest) & pair.residual.isfinite()
+    if iterate.accepted is not None:
+        near = near & iterate.accepted
+    gain = torch.where(near, (pair.residual / pair.point).sqrt(), 0.0)
+    return gain.to(iterate.residual_norm.dtype)
 
 
 def _vanishes(iterate: Iterate) -> Bool[Tensor, " batch"]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from jaxtyping import Float
 from torch import Tensor
@@ -70,27 +71,74 @@ def halpern_residual_bound(distance: float, cocoercivity: float, iterations: int
     return distance / (cocoercivity * (iterations + 1))
 
 
-def inertia_margin(inertia: float, relaxation: float) -> float:
-    """(1 - alpha)^2 - lambda (1 - alpha + 2 alpha^2): condition (13) holds where it is above 0."""
-    return (1 - inertia) ** 2 - relaxation * (1 - inertia + 2 * inertia**2)
+def inertia_margin(inertia: float | Fraction, relaxation: float | Fraction) -> float:
+    """(1 - alpha)^2 - lambda (1 - alpha + 2 alpha^2): condition (13) holds where it is above 0.
+
+    It is computed in rational numbers and rounded once: its sign is right to the last bit of alpha
+    and lambda.
+    """
+    if not (_is_finite(inertia) and _is_finite(relaxation)):
+        alpha, lam = float(inertia), float(relaxation)
+        return (1 - alpha) ** 2 - lam * (1 - alpha + 2 * alpha**2)
+    alpha_exact, lam_exact = Fraction(inertia), Fraction(relaxation)
+    return _rounded((1 - alpha_exact) ** 2 - lam_exact * (1 - alpha_exact + 2 * alpha_exact**2))
 
 
 def largest_relaxation(inertia: float) -> float:
-    """The supremum of the relaxations that condition (13) admits for an inertia in [0, 1)."""
+    """The supremum of the relaxations that condition (13) admits for an inertia in [0, 1).
+
+    Rounded to the nearest number; `inertia_margin` decides whether that one is admitted itself.
+    """
     _check_inertia(inertia)
-    return (1 - inertia) ** 2 / (1 - inertia + 2 * inertia**2)
+    alpha = Fraction(inertia)
+    return _rounded((1 - alpha) ** 2 / (1 - alpha + 2 * alpha**2))
 
 
 def largest_inertia(relaxation: float) -> float:
     """The supremum of the inertias that condition (13) admits for a relaxation in (0, 1).
 
-    The smaller root of (1 - 2 lambda) alpha^2 - (2 - lambda) alpha + (1 - lambda) = 0.
+    The smaller root of (1 - 2 lambda) alpha^2 - (2 - lambda) alpha + (1 - lambda) = 0: the largest
+    number that is admitted itself, or 0.
     """
     if not 0 < relaxation < 1:
         raise ValueError(f"relaxation must lie in (0, 1), got {relaxation}")
-    b, c = 2 - relaxation, 1 - relaxation
-    # 2c / (b + sqrt(b^2 - 4ac)) is that root without cancellation, also where a is 0.
-    return 2 * c / (b + math.sqrt(b * b - 4 * (1 - 2 * relaxation) * c))
+    lam = Fraction(relaxation)
+    digits = 300  # of the root of the discriminant, in binary
+    discriminant = 8 * lam - 7 * lam**2
+    radical = Fraction(math.isqrt(int(discriminant * 4**digits)), 2**digits)
+    # 2c / (b + sqrt(b^2 - 4ac)) is that root also where a is 0.
+    root = float(2 * (1 - lam) / (2 - lam + radical))
+    while root == 1 or not inertia_margin(root, lam) > 0:
+        root = math.nextafter(root, 0)
+    return root
+
+
+def least_cocoercivity(inertia: float, relaxation: float, cocoercivity: float) -> Fraction:
+    """The infimum of the beta' with which theorem 2 covers steps of 2 lambda beta.
+
+    Only the product matters to a run: lambda' = lambda beta / beta' makes the same steps with
+    beta'. Condition (13) admits it exactly for
+    beta' > lambda beta (1 - alpha + 2 alpha^2) / (1 - alpha)^2.
+
+    Raises:
+        ValueError: alpha is outside [0, 1), or lambda or beta is not above 0 and finite.
+    """
+    _check_inertia(inertia)
+    for name, number in (("relaxation", relaxation), ("cocoercivity", cocoercivity)):
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be above 0 and finite, got {number}")
+    alpha = Fraction(inertia)
+    product = Fraction(relaxation) * Fraction(cocoercivity)
+    return product * (1 - alpha + 2 * alpha**2) / (1 - alpha) ** 2
+
+
+def spare_cocoercivity(
+    known: float, inertia: float, relaxation: float, cocoercivity: float
+) -> float:
+    """By how much a beta exceeds `least_cocoercivity`; above 0 exactly where it covers the step."""
+    if not math.isfinite(known):
+        return known
+    return _rounded(Fraction(known) - least_cocoercivity(inertia, relaxation, cocoercivity))
 
 
 @dataclass(frozen=True)
@@ -115,10 +163,13 @@ def inertial_constants(inertia: float, relaxation: float, cocoercivity: float) -
     _check_inertia(inertia)
     if not relaxation > 0:
         raise ValueError(f"relaxation must be above 0, got {relaxation}")
-    nu = 1 / relaxation - 1
     rho = 2 * relaxation * cocoercivity
-    eps = nu * (1 - inertia) ** 2 - inertia * (1 + inertia)
-    bound = (1 + inertia) ** 2 / (eps * rho**2) if eps > 0 else math.inf
+    nu = eps = -1.0  # their limit, where lambda is infinite; eps is then negative for every alpha
+    if math.isfinite(relaxation):
+        alpha, nu_exact = Fraction(inertia), 1 / Fraction(relaxation) - 1
+        nu = _rounded(nu_exact)
+        eps = _rounded(nu_exact * (1 - alpha) ** 2 - alpha * (1 + alpha))
+    bound = (1 + inertia) ** 2 / eps / rho / rho if eps > 0 and rho > 0 else math.inf
     return InertialConstants(nu=nu, rho=rho, eps=eps, bound=bound)
 
 
@@ -173,3 +224,15 @@ def contraction_factor(operator: Operator, step_size: float) -> float | None:
 def _check_inertia(inertia: float) -> None:
     if not 0 <= inertia < 1:
         raise ValueError(f"inertia must lie in [0, 1), got {inertia}")
+
+
+def _is_finite(number: float | Fraction) -> bool:
+    return isinstance(number, Fraction) or math.isfinite(number)
+
+
+def _rounded(number: Fraction) -> float:
+    """The nearest float; infinite where it is out of range."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number)

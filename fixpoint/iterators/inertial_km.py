@@ -4,7 +4,8 @@ Fierro & Peypouquet, Set-Valued and Variational Analysis 2024):
     y^k     = z^k + alpha (z^k - z^{k-1}),    z^{-1} = z^0
     z^{k+1} = y^k - 2 lambda beta T y^k
 
-Theorem 2 asks for beta-cocoercivity and lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2.
+Theorem 2 asks for beta-cocoercivity and lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2. Only the
+product lambda beta matters to the run: any pair with this product that meets both covers it.
 T is evaluated at y^k: that is the state's `point`, and the point that `solve` returns.
 """
 
@@ -47,14 +48,17 @@ class InertialKM(Iterator[InertialKMState]):
         alpha, lam = self.inertia, self.relaxation
         if not 0 <= alpha < 1:
             raise ValueError(f"inertia must lie in [0, 1), got {alpha}")
-        if not self.cocoercivity > 0:
+        if not 0 < self.cocoercivity < float("inf"):
             raise ValueError(f"cocoercivity must be above 0, got {self.cocoercivity}")
-        bound = theory.largest_relaxation(alpha)
-        if not 0 < lam < bound:
+        if not (lam > 0 and theory.inertia_margin(alpha, lam) > 0):
+            bound = theory.largest_relaxation(alpha)
+            shown = f"{bound:.6g}"
+            if not lam > float(shown):  # too close to be told apart in six digits
+                shown = repr(bound)
             raise ValueError(
                 "theorem 2 needs 0 < relaxation and relaxation (1 - alpha + 2 alpha^2) < "
                 f"(1 - alpha)^2: with inertia alpha = {alpha} the relaxation must be below "
-                f"{bound:.6g}, got {lam}"
+                f"{shown}, got {lam}"
             )
 
     @property
@@ -64,7 +68,9 @@ class InertialKM(Iterator[InertialKMState]):
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> InertialKMState:
         beta = operator.cocoercivity
-        if beta is not None and self.cocoercivity > beta:
+        if beta is not None and not beta > theory.least_cocoercivity(
+            self.inertia, self.relaxation, self.cocoercivity
+        ):
             warnings.warn(
                 f"the operator is {beta:.6g}-cocoercive, less than the {self.cocoercivity} given "
                 "to InertialKM; theorem 2 does not cover this run",

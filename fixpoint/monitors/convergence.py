@@ -9,8 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint import kernels
 from fixpoint.iterate import Iterate
+from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.monitor import Monitor
+from fixpoint.rows import where_rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class ConvergenceReport:
 class Convergence(Monitor):
     """Residuals, steps and their sums, and the linear rate over the last iterations.
 
+    Trials that a safeguard refused do not count.
+
     Args:
         window: iterations over which the rate is observed.
     """
@@ -64,8 +69,13 @@ class Convergence(Monitor):
 
     def watch(self, iterate: Iterate, memory: Any) -> Any:
         norm = iterate.residual_norm
-        squared_step = iterate.squared_step(memory["z"])
-        return {
+        accepted = accepted_rows(iterate)
+        if accepted is None:
+            squared_step = iterate.squared_step(memory["z"])
+        else:  # sums that came along may be of a step from a refused trial
+            step = iterate.state.z - memory["z"]
+            squared_step = kernels.row_dot(step, step)
+        following = {
             "z": iterate.state.z,
             "first": memory["first"],
             "least": torch.minimum(norm, memory["least"]),
@@ -75,6 +85,7 @@ class Convergence(Monitor):
             "residual_sum": memory["residual_sum"] + norm.square(),
             "step_sum": memory["step_sum"] + squared_step,
         }
+        return following if accepted is None else where_rows(accepted, following, memory)
 
     def report(self, memory: Any) -> ConvergenceReport:
         recent = memory["recent"]

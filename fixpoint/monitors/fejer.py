@@ -11,7 +11,9 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.iterate import Iterate
+from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.monitor import Monitor
+from fixpoint.rows import where_rows
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ class Fejer(Monitor):
             tolerance = 8 * torch.finfo(z.dtype).eps
         grown = growth > tolerance * (kernels.row_norm(z) + kernels.row_norm(zero))
         first = grown & (memory["at"] < 0)
-        return {
+        following = {
             "zero": zero,
             "first": memory["first"],
             "distance": distance,
             "growth": torch.maximum(growth, memory["growth"]),
             "at": torch.where(first, iterate.iteration, memory["at"]),
         }
+        accepted = accepted_rows(iterate)  # the iterate of a refused trial is the last one again
+        return following if accepted is None else where_rows(accepted, following, memory)
 
     def report(self, memory: Any) -> FejerReport:
         return FejerReport(

@@ -1,15 +1,16 @@
 """Theorem 1 of the paper, checked along a run of forward steps.
 
-See `fixpoint.theory` for its statement. Descent and summability are taken with the known beta,
-or else with one halfway between rho/2 and the measured one; distances are to the known zero, or
-else, in hindsight, to the last point.
+See `fixpoint.theory` for its statement. Descent is taken with the known beta; without one, as far
+as every beta > rho/2 asks for it, which is Fejer monotonicity. Summability is taken with the known
+beta, or else with one halfway between rho/2 and the measured one. Both are to the known zero. In
+hindsight the last point stands for it: that may support them and refutes nothing, since the last
+point need not be a zero.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,12 +19,48 @@ from torch import Tensor
 from fixpoint import kernels, theory
 from fixpoint.certificate import Claim, TheoremReport
 from fixpoint.iterate import Iterate
-from fixpoint.iterators.forward_step import ForwardStep
-from fixpoint.monitors.cocoercivity import Cocoercivity, CocoercivityReport
+from fixpoint.iterators.forward_step import ForwardStep, ForwardStepState
+from fixpoint.monitors.accepted import accepted_rows
+from fixpoint.monitors.claims import (
+    Conclusions,
+    claim,
+    recursion_claim,
+    residual_claim,
+    star_claim,
+    star_in_hindsight,
+    star_margin,
+    star_slack,
+    zero_claim,
+)
+from fixpoint.monitors.cocoercivity import Cocoercivity, CocoercivityMemory
 from fixpoint.monitors.monitor import Monitor
+from fixpoint.monitors.path import Path
+from fixpoint.monitors.rounding import (
+    agreement,
+    resolution,
+    rounding_of,
+    step_error,
+    widened,
+)
+from fixpoint.monitors.tightest import Tightest
 from fixpoint.operator import Operator
+from fixpoint.rows import where_rows
 
 THEOREM = "theorem 1 (forward step)"
+RECURSION = "z^{k+1} = z^k - rho T z^k for every k"
+
+
+@dataclass(frozen=True)
+class ForwardStepMemory:
+    """Of the run so far. Distances are squared, to the known zero; 0 where none is known."""
+
+    ratios: CocoercivityMemory
+    path: Path
+    star: Tightest  # at the known zero
+    start_distance: Float[Tensor, " batch"]
+    distance: Float[Tensor, " batch"]
+    descent: Tightest  # relative to the squared distance before the step
+    allowance: Float[Tensor, " batch"]  # rounding of the squared distances, summed up
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +70,7 @@ class ForwardStepTheorem(Monitor):
     Args:
         step_size: rho.
         cocoercivity: beta, where it is known of the operator; None to go by what is measured.
-        zero: (batch, *shape), z* where it is known.
+        zero: (batch, *shape), z* where it is known; a row of NaN where it is not.
         capacity, precision: see `Cocoercivity`.
     """
 
@@ -55,225 +92,214 @@ class ForwardStepTheorem(Monitor):
     def _ratios(self) -> Cocoercivity:
         return Cocoercivity(zero=self.zero, capacity=self.capacity, precision=self.precision)
 
-    def start(self, iterate: Iterate) -> Any:
-        norm = iterate.residual_norm
+    @property
+    def _promised(self) -> float:
+        """rho (2 beta - rho), of which Fejer monotonicity is left where it is not above 0."""
+        if self.cocoercivity is None:
+            return 0.0
+        return max(0.0, theory.forward_step_descent(self.step_size, self.cocoercivity))
+
+    def start(self, iterate: Iterate) -> ForwardStepMemory:
         ratios = self._ratios.start(iterate)
-        return {
-            "ratios": ratios,
-            "start": iterate.state.point,
-            "first": norm,
-            "steps": torch.zeros_like(norm),
-            "sum": norm.square(),
-            "distance": self._squared_distance(iterate, ratios),
-            "residual": norm.square(),
-            "descent": torch.full_like(norm, torch.inf),
-            "descent_at": torch.full_like(norm, -1, dtype=torch.long),
-        }
-
-    def watch(self, iterate: Iterate, memory: Any) -> Any:
         norm = iterate.residual_norm
-        ratios = self._ratios.watch(iterate, memory["ratios"])
+        unseen = Tightest.unseen(norm)
+        native = isinstance(iterate.state, ForwardStepState)
         distance = self._squared_distance(iterate, ratios)
-        # What one step left of the promised descent; with no descent to promise, of Fejer
-        # monotonicity. A distance far below ||z|| is known only to the rounding of z.
-        promised = 0.0
-        if self.cocoercivity is not None:
-            promised = max(0.0, theory.forward_step_descent(self.step_size, self.cocoercivity))
-        before = memory["distance"].clamp(min=torch.finfo(norm.dtype).tiny)
-        slack = (memory["distance"] - distance - promised * memory["residual"]) / before
-        slack = slack + noise_of(iterate, before, self.precision)
-        tighter = slack < memory["descent"]
-        return {
-            "ratios": ratios,
-            "start": memory["start"],
-            "first": memory["first"],
-            "steps": memory["steps"] + 1,
-            "sum": memory["sum"] + norm.square(),
-            "distance": distance,
-            "residual": norm.square(),
-            "descent": torch.where(tighter, slack, memory["descent"]),
-            "descent_at": torch.where(tighter, iterate.iteration, memory["descent_at"]),
-        }
+        memory = ForwardStepMemory(
+            ratios=ratios,
+            path=Path.begin(iterate, None, native),
+            star=unseen,
+            start_distance=distance,
+            distance=distance,
+            descent=unseen,
+            allowance=torch.zeros_like(distance),
+        )
+        return self._at_zero(iterate, memory)
 
-    def report(self, memory: Any) -> TheoremReport:
-        ratios = self._ratios.report(memory["ratios"])
-        rounding = rounding_of(memory["start"])
-        step = step_size_claim(self.step_size, self.cocoercivity, ratios)
-        star = star_claim(THEOREM, "z^k", self.step_size / 2, self.cocoercivity, ratios, rounding)
-        known = step.known & step.holds & star.known & star.holds
+    def watch(self, iterate: Iterate, memory: ForwardStepMemory) -> ForwardStepMemory:
+        ratios = self._ratios.watch(iterate, memory.ratios)
+        following = self._at_zero(iterate, self._following(iterate, memory, ratios))
+        accepted = accepted_rows(iterate)
+        if accepted is None:
+            return following
+        return where_rows(accepted, following, replace(memory, ratios=ratios))
 
-        # The theorem holds with any smaller beta above rho/2; halfway, an upper estimate is safe.
-        beta = (ratios.star + self.step_size / 2) / 2
-        if self.cocoercivity is not None:
-            beta = torch.full_like(beta, self.cocoercivity)
-        promised = (self.step_size * (2 * beta - self.step_size)).clamp(min=0)
-        zero = memory["ratios"]["zero"] if self.zero is not None else memory["ratios"]["point"]
-        start_distance = kernels.row_norm(memory["start"] - zero).square()
+    def report(self, memory: ForwardStepMemory) -> TheoremReport:
+        ratios, path, beta = memory.ratios, memory.path, self.cocoercivity
+        rho, least = self.step_size, self.step_size / 2
+        star = memory.star
         if self.zero is None:
-            descent, descent_at = hindsight_descent(memory["ratios"])
-        else:
-            descent, descent_at = memory["descent"], memory["descent_at"]
-        tiny = torch.finfo(promised.dtype).tiny
-        spent = promised * memory["sum"] / start_distance.clamp(min=tiny)
-        # Where there is no bound, or no zero to measure it from, the terms must at least fall.
-        fallen = 1 - memory["residual"].sqrt() / memory["first"].clamp(min=tiny)
-        bounded = promised > 0
-        if self.zero is None:
-            bounded = bounded & (fallen > 0.99)
-        left = torch.where(bounded, 1 - spent, fallen)
-        noise = noise_in_sum(memory["sum"], memory["steps"], memory["start"], self.precision)
-        slack = rounding + promised * noise / start_distance.clamp(min=tiny)
-        if self.zero is None:  # the last point is a zero only up to its residual
-            slack = slack + 4 * (memory["residual"] / start_distance.clamp(min=tiny)).sqrt()
-        never = torch.full_like(memory["descent_at"], -1)
-        where = "known zero" if self.zero is not None else "last point, in hindsight"
+            star = star_in_hindsight(self._ratios, ratios, least, beta)
+        measured_beta = star.margin + (least if beta is None else beta)
+        room = 0.0 if beta is None else min(rho, 2 * beta - rho)
+        hypotheses = (
+            zero_claim(THEOREM, path, ratios, self.zero, rho, self.precision),
+            recursion_claim(THEOREM, RECURSION, path, path.resolution < room),
+            self._step_size_claim(measured_beta, star),
+            star_claim(THEOREM, "z^k", path, star, least, beta, self.zero is None),
+        )
+        conclusions = Conclusions(THEOREM, hypotheses)
         return TheoremReport(
             claims=(
-                step,
-                star,
-                Claim(
-                    THEOREM,
-                    "conclusion",
-                    "descent",
-                    "||z^{k+1} - z*||^2 <= ||z^k - z*||^2 - rho (2 beta - rho) ||T z^k||^2",
-                    f"measured to the {where}, relative to ||z^k - z*||^2",
-                    holds=descent >= -rounding,
-                    known=known,
-                    margin=descent,
-                    iteration=descent_at,
-                ),
-                Claim(
-                    THEOREM,
-                    "conclusion",
-                    "summability",
-                    "sum_k ||T z^k||^2 <= ||z^0 - z*||^2 / (rho (2 beta - rho))",
-                    f"measured to the {where}, as the fraction of the bound that is left",
-                    holds=(left >= -slack) | (memory["sum"] == 0),
-                    known=known,
-                    margin=left,
-                    iteration=never,
-                ),
-                residual_claim(THEOREM, "T z^k -> 0", memory, known),
+                *hypotheses,
+                self._descent_claim(conclusions, memory),
+                self._summability_claim(conclusions, memory, measured_beta),
+                residual_claim(conclusions, "T z^k -> 0", path),
             ),
-            cocoercivity=ratios,
+            cocoercivity=self._ratios.report(ratios),
         )
 
-    def _squared_distance(self, iterate: Iterate, ratios: dict[str, Any]) -> Tensor:
+    def _following(
+        self, iterate: Iterate, memory: ForwardStepMemory, ratios: CocoercivityMemory
+    ) -> ForwardStepMemory:
+        """The memory after an accepted point."""
+        before, path, rho = memory.ratios, memory.path, self.step_size
+        point = iterate.state.point
+        z, value = widened(before.last), widened(before.last_residual)
+        size = z.abs() + abs(rho) * value.abs()
+        path = path.onward(
+            iterate,
+            agreement(point, z - rho * value, size),
+            None if self.cocoercivity is None else resolution(point, size, value),
+            isinstance(iterate.state, ForwardStepState),
+        )
+        distance = self._squared_distance(iterate, ratios)
+        descent, allowance = memory.descent, memory.allowance
+        if self.zero is not None:
+            norm = memory.path.last
+            step = abs(rho) * norm
+            error = step_error(point, ratios.scale, step, rho, self.precision)
+            away = memory.distance.sqrt() + distance.sqrt() + step
+            promised = self._promised * norm.square()
+            tolerance = rounding_of(point) * (memory.distance + promised)
+            tolerance = tolerance + 2 * error * away + error.square()
+            left = memory.distance - distance - promised + tolerance
+            # A step from z* to z* loses nothing of nothing.
+            relative = torch.where(left == 0, 0.0, left / (memory.distance + tolerance))
+            descent = descent.seen(relative, iterate.iteration)
+            allowance = allowance + tolerance
+        return ForwardStepMemory(
+            ratios=ratios,
+            path=path,
+            star=memory.star,
+            start_distance=memory.start_distance,
+            distance=distance,
+            descent=descent,
+            allowance=allowance,
+        )
+
+    def _at_zero(self, iterate: Iterate, memory: ForwardStepMemory) -> ForwardStepMemory:
+        """What the known zero says of this point."""
+        if self.zero is None:
+            return memory
+        margin = star_margin(memory.ratios.ratio_at_zero, self.step_size / 2, self.cocoercivity)
+        slack = star_slack(iterate.state.point, self.cocoercivity)
+        return replace(
+            memory,
+            star=memory.star.seen(margin, iterate.iteration, slack),
+            path=memory.path.met(iterate, memory.distance),
+        )
+
+    def _squared_distance(self, iterate: Iterate, ratios: CocoercivityMemory) -> Tensor:
         if self.zero is None:
             return torch.zeros_like(iterate.residual_norm)
-        return kernels.row_norm(iterate.state.point - ratios["zero"]).square()
+        offset = iterate.state.point - ratios.zero
+        return kernels.row_dot(offset, offset).to(iterate.residual_norm.dtype)
+
+    def _step_size_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
+        """0 < rho < 2 beta, with the known beta or the measured star-cocoercivity."""
+        rho, beta = self.step_size, self.cocoercivity
+        never = torch.full_like(star.iteration, -1)
+        if beta is None:
+            margin = 2 * measured_beta - rho
+            holds = ~(star.measured & ~(margin > 0))
+            basis, at = "beta measured: an upper estimate", star.iteration
+            known, measured = torch.zeros_like(holds), star.measured
+        else:
+            margin = torch.full_like(measured_beta, 2 * beta - rho)
+            holds = torch.full_like(star.failed, rho < 2 * beta)
+            basis = f"beta = {beta:.6g} known of the operator"
+            at = torch.where(holds, never, torch.zeros_like(never))
+            known = measured = torch.ones_like(holds)
+        if rho <= 0:
+            margin, holds, at = torch.full_like(margin, rho), torch.zeros_like(holds), never
+        return claim(
+            THEOREM,
+            "hypothesis",
+            "step size",
+            "0 < rho < 2 beta",
+            f"rho = {rho:.6g}, {basis}",
+            margin=margin,
+            iteration=at,
+            holds=holds,
+            known=known,
+            measured=measured,
+        )
+
+    def _descent_claim(self, conclusions: Conclusions, memory: ForwardStepMemory) -> Claim:
+        if self.zero is None:
+            descent = hindsight_descent(memory.ratios)
+            violated = torch.zeros_like(descent.failed)
+            where = "the last point, in hindsight, which need not be a zero"
+        else:
+            descent = memory.descent
+            violated = descent.failed & memory.path.begun
+            where = "the known zero"
+        if self._promised > 0:
+            sentence = "||z^{k+1} - z*||^2 <= ||z^k - z*||^2 - rho (2 beta - rho) ||T z^k||^2"
+        else:
+            sentence = "||z^{k+1} - z*|| <= ||z^k - z*||: no beta > rho/2 is known to ask for more"
+        return conclusions.claim(
+            "descent",
+            sentence,
+            f"measured to {where}, relative to ||z^k - z*||^2",
+            margin=descent.margin,
+            iteration=descent.iteration,
+            violated=violated,
+            shown=descent.measured & ~descent.failed & memory.path.begun,
+        )
+
+    def _summability_claim(
+        self, conclusions: Conclusions, memory: ForwardStepMemory, measured_beta: Tensor
+    ) -> Claim:
+        path, rho, point = memory.path, self.step_size, memory.ratios.point
+        beta = (measured_beta + rho / 2) / 2
+        if self.cocoercivity is not None:
+            beta = torch.full_like(beta, self.cocoercivity)
+        promised = (rho * (2 * beta - rho)).clamp(min=0)
+        distance = memory.start_distance + memory.allowance
+        slack = rounding_of(point)
+        if self.zero is None:
+            away = path.start - memory.ratios.last
+            distance = kernels.row_dot(away, away).to(path.total.dtype)
+        left = torch.where(path.total == 0, 1.0, 1 - promised * path.total / distance)
+        bounded = (promised > 0) & left.isfinite() & path.begun
+        within = left >= -slack
+        violated = bounded & ~within
+        if self.zero is None or self.cocoercivity is None:
+            # The bound of another beta, or to a zero beyond the last point, may be wider.
+            violated = torch.zeros_like(violated)
+        where = "the known zero" if self.zero is not None else "the last point, in hindsight"
+        return conclusions.claim(
+            "summability",
+            "sum_k ||T z^k||^2 <= ||z^0 - z*||^2 / (rho (2 beta - rho))",
+            f"measured to {where}, as the fraction of the bound that is left",
+            margin=torch.where(violated, left, left.clamp(min=0)),
+            iteration=torch.full_like(path.lost_at, -1),
+            violated=violated,
+            shown=bounded & within & (path.steps > 0),
+        )
 
 
-def rounding_of(point: Float[Tensor, "batch *shape"]) -> float:
-    """The relative error that passes for rounding in a comparison of sums over a row."""
-    eps = torch.finfo(point.dtype).eps
-    return 16 * eps * math.sqrt(max(1, math.prod(point.shape[1:])))
-
-
-def noise_of(
-    iterate: Iterate, squared_distance: Float[Tensor, " batch"], precision: float | None
-) -> Float[Tensor, " batch"]:
-    """The error of a squared distance, relative to it, that the rounding of T and z brings.
-
-    T's values carry an error of `precision ||z||`, which a step adds to the distance.
-    """
-    eps = torch.finfo(iterate.residual_norm.dtype).eps
-    unit = eps if precision is None else max(eps, precision)
-    tiny = torch.finfo(squared_distance.dtype).tiny
-    return 8 * unit * iterate.point_norm / squared_distance.clamp(min=tiny).sqrt()
-
-
-def noise_in_sum(
-    total: Float[Tensor, " batch"],
-    steps: Float[Tensor, " batch"],
-    start: Float[Tensor, "batch *shape"],
-    precision: float | None,
-) -> Float[Tensor, " batch"]:
-    """By how much errors of `precision ||z||` in T can raise `total`, the sum of `||T z^k||^2`.
-
-    `sum ||t + e||^2 - sum ||t||^2 <= 2 sqrt(sum ||t||^2 sum ||e||^2) + sum ||e||^2`.
-    """
-    errors = (steps + 1) * ((precision or 0.0) * kernels.row_norm(start)).square()
-    return 2 * (total * errors).sqrt() + errors
-
-
-def step_size_claim(
-    step_size: float, cocoercivity: float | None, ratios: CocoercivityReport
-) -> Claim:
-    """0 < rho < 2 beta, with the known beta or the measured star-cocoercivity."""
-    if cocoercivity is None:
-        margin, basis = 2 * ratios.star - step_size, "beta measured: an upper estimate"
-        iteration = ratios.star_iteration
-    else:
-        margin = torch.full_like(ratios.pairwise, 2 * cocoercivity - step_size)
-        basis = f"beta = {cocoercivity:.6g} known of the operator"
-        iteration = torch.where(margin > 0, -1, torch.zeros_like(ratios.pairwise_iteration))
-    return Claim(
-        THEOREM,
-        "hypothesis",
-        "step size",
-        "0 < rho < 2 beta",
-        f"rho = {step_size:.6g}, {basis}",
-        holds=margin > 0,
-        known=torch.full_like(margin, cocoercivity is not None, dtype=torch.bool),
-        margin=margin,
-        iteration=iteration,
-    )
-
-
-def star_claim(
-    theorem: str,
-    point: str,
-    least: float,
-    cocoercivity: float | None,
-    ratios: CocoercivityReport,
-    rounding: float,
-) -> Claim:
-    """Star-cocoercivity at the iterates: with the known beta, else with some beta > `least`."""
-    beta = least if cocoercivity is None else cocoercivity
-    margin = ratios.star - beta
-    needed = f"some beta > {least:.6g}" if cocoercivity is None else f"beta = {beta:.6g}"
-    where = "the last point, in hindsight (14)" if ratios.at_zero is None else "the known zero"
-    slack = rounding * beta
-    return Claim(
-        theorem,
-        "hypothesis",
-        "star-cocoercivity",
-        f"<T {point}, {point} - z*> >= beta ||T {point}||^2 for every k",
-        f"{needed}; least ratio measured at {where}",
-        holds=margin > -slack if cocoercivity is not None else margin > slack,
-        known=torch.full_like(margin, cocoercivity is not None, dtype=torch.bool),
-        margin=margin,
-        iteration=ratios.star_iteration,
-    )
-
-
-def residual_claim(theorem: str, sentence: str, memory: dict[str, Any], known: Tensor) -> Claim:
-    """The residual's limit, of which a finite run shows only how far it has fallen."""
-    first = memory["first"].clamp(min=torch.finfo(memory["first"].dtype).tiny)
-    margin = 1 - memory["residual"].sqrt() / first
-    return Claim(
-        theorem,
-        "conclusion",
-        "residual",
-        sentence,
-        "the part of the first residual that is gone; a finite run can only fail to show a limit",
-        # A residual that is 0, or a run without a step, has nowhere to fall.
-        holds=(margin > 0) | (memory["residual"] == 0) | (memory["steps"] == 0),
-        known=known,
-        margin=margin,
-        iteration=torch.full_like(margin, -1, dtype=torch.long),
-    )
-
-
-def hindsight_descent(ratios: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The least relative fall of `||z^k - z^inf||^2` between kept points, and where it was."""
-    times, last = ratios["times"], ratios["point"]
-    distances = [torch.nan_to_num(point - last) for point in ratios["points"]]
-    squared = torch.stack([kernels.row_dot(each, each) for each in distances], 1)
-    before, after = squared[:, :-1], squared[:, 1:]
-    fall = (before - after) / before.clamp(min=torch.finfo(before.dtype).tiny)
-    fall = torch.where((times[:, 1:] >= 0) & (before > 0), fall, torch.inf)
-    least, slot = fall.min(1)
-    at = times[:, 1:].gather(1, slot.unsqueeze(1)).squeeze(1)
-    return least, torch.where(least.isfinite(), at, -1)
+def hindsight_descent(ratios: CocoercivityMemory) -> Tightest:
+    """The relative falls of `||z^k - z^n||^2` between kept points, up to the last but one."""
+    last, times = ratios.last, ratios.times
+    slack = rounding_of(last)
+    squared = [kernels.row_dot(each, each) for each in (point - last for point in ratios.points)]
+    found = Tightest.unseen(ratios.norm)
+    for slot in range(1, len(squared)):
+        before, after = squared[slot - 1], squared[slot]
+        told = (times[:, slot] >= 0) & (before > 0) & (after > 0)
+        fall = torch.where(told, (before - after) / before, torch.nan)
+        found = found.seen(fall, times[:, slot], slack)
+    return found

@@ -1,14 +1,18 @@
 """Theorem 2 of the paper, checked along a run of inertial Krasnoselskii-Mann steps.
 
 See `fixpoint.theory` for its statement. Here z^{-1} = z^0, so that the paper's z^1 is our z^0.
-Distances are to the known zero, or else, in hindsight, to the last iterate.
+
+The run knows alpha and the product rho = 2 lambda beta only: it is covered if one pair
+(lambda', beta') of that product is, with a beta' that the operator has and a lambda' inside (13).
+Larger beta' give smaller lambda', so the largest beta' that is known, or else measured, decides;
+the constants of the conclusions are those of its pair. Where that pair lies outside (13), they are
+those of the iteration's own lambda and beta.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,19 +21,31 @@ from torch import Tensor
 from fixpoint import kernels, theory
 from fixpoint.certificate import Claim, TheoremReport
 from fixpoint.iterate import Iterate
-from fixpoint.iterators.inertial_km import InertialKM
-from fixpoint.monitors.cocoercivity import Cocoercivity
-from fixpoint.monitors.forward_step_theorem import (
-    noise_in_sum,
-    noise_of,
+from fixpoint.iterators.inertial_km import InertialKM, InertialKMState
+from fixpoint.monitors.accepted import accepted_rows
+from fixpoint.monitors.claims import (
+    Conclusions,
+    claim,
+    recursion_claim,
     residual_claim,
-    rounding_of,
     star_claim,
+    star_in_hindsight,
+    star_margin,
+    star_slack,
+    zero_claim,
 )
+from fixpoint.monitors.cocoercivity import Cocoercivity, CocoercivityMemory
+from fixpoint.monitors.inertial_km_conclusions import inertial_km_conclusions
+from fixpoint.monitors.inertial_km_memory import InertialKMMemory, Pair
 from fixpoint.monitors.monitor import Monitor
+from fixpoint.monitors.path import Path
+from fixpoint.monitors.rounding import agreement, resolution, rounding_of, step_error, widened
+from fixpoint.monitors.tightest import Tightest
 from fixpoint.operator import Operator
+from fixpoint.rows import where_rows
 
 THEOREM = "theorem 2 (inertial KM)"
+RECURSION = "y^k = z^k + alpha (z^k - z^{k-1}), z^{k+1} = y^k - rho T y^k for every k"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,8 +55,11 @@ class InertialKMTheorem(Monitor):
     Args:
         inertia, relaxation, cocoercivity: alpha, lambda and beta of the iteration.
         known_cocoercivity: of the operator, where it is known; None to go by what is measured.
-        zero: (batch, *shape), z* where it is known.
+        zero: (batch, *shape), z* where it is known; a row of NaN where it is not.
         capacity, precision: see `Cocoercivity`.
+
+    Raises:
+        ValueError: alpha is outside [0, 1), or lambda or beta is not above 0 and finite.
     """
 
     inertia: float
@@ -51,6 +70,9 @@ class InertialKMTheorem(Monitor):
     capacity: int = 32
     precision: float | None = None
     pairs: ClassVar = True
+
+    def __post_init__(self) -> None:
+        theory.least_cocoercivity(self.inertia, self.relaxation, self.cocoercivity)
 
     @classmethod
     def of(
@@ -69,222 +91,256 @@ class InertialKMTheorem(Monitor):
     def _ratios(self) -> Cocoercivity:
         return Cocoercivity(zero=self.zero, capacity=self.capacity, precision=self.precision)
 
-    def start(self, iterate: Iterate) -> Any:
-        norm, z = iterate.residual_norm, iterate.state.z
-        ratios = self._ratios.start(iterate)
-        nothing = torch.zeros_like(norm)
-        distance = self._squared_distance(z, ratios)
-        return {
-            "ratios": ratios,
-            "start": z,
-            "z": z,
-            "step": torch.zeros_like(z),
-            "first": norm,
-            "least": norm,
-            "residual": norm.square(),
-            "residual_sum": norm.square(),
-            "step_norm": nothing,
-            "longest_step": nothing,
-            "step_sum": nothing,
-            "bend_sum": nothing,  # of ||z^{k+1} - 2 z^k + z^{k-1}||^2
-            "steps": nothing,
-            "distance": distance,
-            "lyapunov": (1 - self.inertia) * distance,
-            "growth": torch.full_like(norm, -torch.inf),  # largest relative growth of C^k
-            "growth_at": torch.full_like(norm, -1, dtype=torch.long),
-        }
+    @property
+    def _step_size(self) -> float:
+        return 2 * self.relaxation * self.cocoercivity
 
-    def watch(self, iterate: Iterate, memory: Any) -> Any:
-        norm, z = iterate.residual_norm, iterate.state.z
-        ratios = self._ratios.watch(iterate, memory["ratios"])
-        step = z - memory["z"]
-        step_norm = kernels.row_norm(step)
-        bend = kernels.row_norm(step - memory["step"])
-        distance = self._squared_distance(z, ratios)
-        lyapunov = theory.lyapunov(
-            distance, memory["distance"], step_norm.square(), self.inertia, self.relaxation
+    @property
+    def _least(self) -> float:
+        """Below every beta' that covers this step, up to rounding."""
+        return float(theory.least_cocoercivity(self.inertia, self.relaxation, self.cocoercivity))
+
+    @property
+    def _spare(self) -> float | None:
+        """By how much the known beta exceeds what the step needs; its sign is exact."""
+        if self.known_cocoercivity is None:
+            return None
+        return theory.spare_cocoercivity(
+            self.known_cocoercivity, self.inertia, self.relaxation, self.cocoercivity
         )
-        scale = memory["distance"].clamp(min=torch.finfo(norm.dtype).tiny)
-        growth = (lyapunov - memory["lyapunov"]) / scale
-        growth = growth - noise_of(iterate, scale, self.precision)
-        larger = growth > memory["growth"]
-        return {
-            "ratios": ratios,
-            "start": memory["start"],
-            "z": z,
-            "step": step,
-            "first": memory["first"],
-            "least": torch.minimum(norm, memory["least"]),
-            "residual": norm.square(),
-            "residual_sum": memory["residual_sum"] + norm.square(),
-            "step_norm": step_norm,
-            "longest_step": torch.maximum(step_norm, memory["longest_step"]),
-            "step_sum": memory["step_sum"] + step_norm.square(),
-            "bend_sum": memory["bend_sum"] + bend.square(),
-            "steps": memory["steps"] + 1,
-            "distance": distance,
-            "lyapunov": lyapunov,
-            "growth": torch.where(larger, growth, memory["growth"]),
-            "growth_at": torch.where(larger, iterate.iteration, memory["growth_at"]),
-        }
 
-    def report(self, memory: Any) -> TheoremReport:
-        ratios = self._ratios.report(memory["ratios"])
-        rounding = rounding_of(memory["start"])
-        constants = theory.inertial_constants(self.inertia, self.relaxation, self.cocoercivity)
-        never = torch.full_like(memory["growth_at"], -1)
-        condition_margin = theory.inertia_margin(self.inertia, self.relaxation)
-        condition = self._claim(
+    @property
+    def _pair(self) -> Pair:
+        """Of the known beta where it covers the step, else of the iteration."""
+        beta = self.cocoercivity
+        if self.known_cocoercivity is not None and (self._spare or 0.0) > 0:
+            beta = self.known_cocoercivity
+        return Pair(self.inertia, self._step_size, beta)
+
+    def start(self, iterate: Iterate) -> InertialKMMemory:
+        norm, z, point = iterate.residual_norm, iterate.state.z, iterate.state.point
+        ratios = self._ratios.start(iterate)
+        wide = widened(z)
+        together = agreement(point, wide, wide.abs())  # y^0 = z^0
+        path = Path.begin(
+            iterate,
+            torch.where(together < 0, together, torch.nan),
+            isinstance(iterate.state, InertialKMState),
+        )
+        nothing = torch.zeros_like(norm)
+        distance = self._squared_distance(z, ratios).to(norm.dtype)
+        memory = InertialKMMemory(
+            ratios=ratios,
+            path=path,
+            star=Tightest.unseen(norm),
+            z=z,
+            step=torch.zeros_like(z),
+            inertia_resolution=torch.full_like(norm, torch.inf),
+            step_norm=nothing,
+            longest_step=nothing,
+            step_sum=nothing,
+            bend_sum=nothing,
+            start_distance=distance,
+            distance=distance,
+            lyapunov=(1 - self.inertia) * distance,
+            growth=Tightest.unseen(norm),
+            allowance=nothing,
+        )
+        return self._at_zero(iterate, memory)
+
+    def watch(self, iterate: Iterate, memory: InertialKMMemory) -> InertialKMMemory:
+        ratios = self._ratios.watch(iterate, memory.ratios)
+        following = self._at_zero(iterate, self._following(iterate, memory, ratios))
+        accepted = accepted_rows(iterate)
+        if accepted is None:
+            return following
+        return where_rows(accepted, following, replace(memory, ratios=ratios))
+
+    def report(self, memory: InertialKMMemory) -> TheoremReport:
+        ratios, path, known = memory.ratios, memory.path, self.known_cocoercivity
+        star = memory.star
+        if self.zero is None:
+            star = star_in_hindsight(self._ratios, ratios, self._least, known)
+        measured_beta = star.margin + (self._least if known is None else known)
+        hypotheses = (
+            zero_claim(THEOREM, path, ratios, self.zero, self._step_size, self.precision),
+            recursion_claim(THEOREM, RECURSION, path, self._resolved(memory)),
+            self._condition_claim(measured_beta, star),
+            self._step_size_claim(measured_beta, star),
+            star_claim(THEOREM, "y^k", path, star, self._least, known, self.zero is None),
+        )
+        conclusions = Conclusions(THEOREM, hypotheses)
+        own, covered = self._pair, torch.zeros_like(path.begun)
+        pair = own.rows(torch.full_like(path.first, own.cocoercivity))
+        if known is None:  # the pair of the measured beta, where that covers the step
+            covered = star.measured & (measured_beta > self._least) & measured_beta.isfinite()
+            pair = own.rows(torch.where(covered, measured_beta, self.cocoercivity))
+        return TheoremReport(
+            claims=(
+                *hypotheses,
+                *inertial_km_conclusions(
+                    conclusions,
+                    memory,
+                    pair,
+                    zero_known=self.zero is not None,
+                    fixed=known is not None,
+                    another=covered & (measured_beta < self.cocoercivity),
+                ),
+                residual_claim(conclusions, "T y^k -> 0", path),
+            ),
+            cocoercivity=self._ratios.report(ratios),
+        )
+
+    def _following(
+        self, iterate: Iterate, memory: InertialKMMemory, ratios: CocoercivityMemory
+    ) -> InertialKMMemory:
+        """The memory after an accepted point."""
+        norm, z, point = iterate.residual_norm, iterate.state.z, iterate.state.point
+        before, rho = memory.ratios, self._step_size
+        y, value = widened(before.last), widened(before.last_residual)
+        size = y.abs() + rho * value.abs()
+        forward = agreement(z, y - rho * value, size)
+        sharp = self.known_cocoercivity is not None  # else nothing is certified
+        pinned = resolution(z, size, value) if sharp else None
+        now, previous = widened(z), widened(memory.z)
+        step = now - previous
+        size = now.abs() + previous.abs() + widened(point).abs()
+        ahead = agreement(point, now + self.inertia * step, size)
+        path = memory.path.onward(
+            iterate,
+            torch.where(forward.isnan() | ahead.isnan(), torch.nan, torch.minimum(forward, ahead)),
+            pinned,
+            isinstance(iterate.state, InertialKMState),
+        )
+        step_norm = kernels.row_norm(step).to(norm.dtype)
+        bend = kernels.row_norm(step - widened(memory.step)).to(norm.dtype)
+        memory = replace(
+            memory,
+            ratios=ratios,
+            path=path,
+            z=z,
+            step=step.to(z.dtype),
+            inertia_resolution=torch.fmin(
+                memory.inertia_resolution, resolution(point, size, step).to(norm.dtype)
+            )
+            if sharp
+            else memory.inertia_resolution,
+            step_norm=step_norm,
+            longest_step=torch.fmax(step_norm, memory.longest_step),
+            step_sum=memory.step_sum + step_norm.square(),
+            bend_sum=memory.bend_sum + bend.square(),
+        )
+        return memory if self.zero is None else self._lyapunov(iterate, before.norm, memory)
+
+    def _lyapunov(
+        self, iterate: Iterate, value_norm: Tensor, memory: InertialKMMemory
+    ) -> InertialKMMemory:
+        """C^k at the known zero, and by how much rounding may raise it."""
+        point, pair, rho = iterate.state.point, self._pair, self._step_size
+        distance = self._squared_distance(iterate.state.z, memory.ratios)
+        distance = distance.to(memory.distance.dtype)
+        lyapunov = (
+            distance
+            - self.inertia * memory.distance
+            + pair.nu * (1 - self.inertia) * memory.step_norm.square()
+        )
+        weight = 1 + abs(pair.nu) * (1 - self.inertia)
+        reach = rho * value_norm + memory.longest_step
+        error = step_error(point, memory.ratios.scale, reach, rho, self.precision)
+        away = memory.distance.sqrt() + distance.sqrt() + reach
+        tolerance = rounding_of(point) * (memory.distance + weight * memory.step_norm.square())
+        tolerance = tolerance + weight * (4 * error * away + error.square())
+        left = memory.lyapunov - lyapunov + tolerance
+        relative = torch.where(left == 0, 0.0, left / (memory.distance + tolerance))
+        return replace(
+            memory,
+            distance=distance,
+            lyapunov=lyapunov,
+            growth=memory.growth.seen(relative, iterate.iteration),
+            allowance=memory.allowance + tolerance,
+        )
+
+    def _at_zero(self, iterate: Iterate, memory: InertialKMMemory) -> InertialKMMemory:
+        """What the known zero says of this point."""
+        if self.zero is None:
+            return memory
+        ratios = memory.ratios
+        margin = star_margin(ratios.ratio_at_zero, self._least, self.known_cocoercivity)
+        slack = star_slack(iterate.state.point, self.known_cocoercivity)
+        distance = self._squared_distance(iterate.state.point, ratios)
+        return replace(
+            memory,
+            star=memory.star.seen(margin, iterate.iteration, slack),
+            path=memory.path.met(iterate, distance),
+        )
+
+    def _squared_distance(self, z: Tensor, ratios: CocoercivityMemory) -> Tensor:
+        if self.zero is None:
+            return torch.zeros(len(z), dtype=ratios.norm.dtype, device=z.device)
+        offset = z - ratios.zero
+        return kernels.row_dot(offset, offset)
+
+    def _resolved(self, memory: InertialKMMemory) -> Tensor:
+        """The steps tell alpha and rho apart from those that (13) does not admit."""
+        off, inertia_off = memory.path.resolution, memory.inertia_resolution
+        beta = self.known_cocoercivity
+        if beta is None:
+            return torch.zeros_like(memory.path.begun)
+        if self.inertia == 0:  # y = z is seen exactly
+            inertia_off = torch.zeros_like(inertia_off)
+        alpha = self.inertia + inertia_off
+        relaxation = (self._step_size + off) / (2 * beta)
+        margin = (1 - alpha).square() - relaxation * (1 - alpha + 2 * alpha.square())
+        return (margin > 0) & (alpha < 1) & (off < self._step_size)
+
+    def _condition_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
+        """(13) for the iteration's lambda, else for the lambda' of a beta' that covers the step."""
+        own = theory.inertia_margin(self.inertia, self.relaxation)
+        spare = self._spare
+        known = own > 0 or spare is not None
+        holds, measured = torch.ones_like(star.failed), star.measured
+        if own <= 0:
+            holds = ~(measured & ~(measured_beta > self._least))
+            if spare is not None:
+                holds = torch.full_like(holds, spare > 0)
+        of_another = "" if own > 0 else ", or the lambda' of a larger beta' and the same step"
+        return claim(
+            THEOREM,
             "hypothesis",
             "inertia and relaxation (13)",
             "lambda (1 - alpha + 2 alpha^2) < (1 - alpha)^2",
-            f"alpha = {self.inertia:.6g}, lambda = {self.relaxation:.6g}",
-            torch.full_like(memory["first"], condition_margin),
-            never,
-            torch.ones_like(never, dtype=torch.bool),
+            f"alpha = {self.inertia:.6g}, lambda = {self.relaxation:.6g}{of_another}",
+            margin=torch.full_like(star.margin, own),
+            iteration=torch.full_like(star.iteration, -1),
+            holds=holds,
+            known=torch.full_like(holds, known),
+            measured=measured,
         )
-        if self.known_cocoercivity is None:
-            enough = ratios.star - self.cocoercivity
-            holds = enough > -rounding * self.cocoercivity
-            basis, at = "beta measured: an upper estimate", ratios.star_iteration
+
+    def _step_size_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
+        """Some beta' that the operator has covers the step 2 lambda beta."""
+        never = torch.full_like(star.iteration, -1)
+        spare = self._spare
+        if spare is None:
+            margin = measured_beta - self._least
+            holds = ~(star.measured & ~(margin > 0))
+            known, measured = torch.zeros_like(holds), star.measured
+            basis, at = "beta' measured: an upper estimate", star.iteration
         else:
-            # Two given numbers are compared as they are: a tolerance would certify too much.
-            difference = self.known_cocoercivity - self.cocoercivity
-            enough = torch.full_like(memory["first"], difference)
-            holds = torch.full_like(condition.holds, difference >= 0)
-            basis = f"beta = {self.known_cocoercivity:.6g} known of the operator"
+            margin = torch.full_like(star.margin, spare)
+            holds = torch.full_like(star.failed, spare > 0)
+            known = measured = torch.ones_like(holds)
+            basis = f"beta' = {self.known_cocoercivity:.6g} known of the operator"
             at = torch.where(holds, never, torch.zeros_like(never))
-        known_constant = torch.full_like(condition.holds, self.known_cocoercivity is not None)
-        step = self._claim(
+        return claim(
+            THEOREM,
             "hypothesis",
             "step size",
-            "rho = 2 lambda beta with no more than the operator's beta",
-            f"rho = {constants.rho:.6g}, {basis}",
-            enough,
-            at,
-            known_constant,
-            holds,
-        )
-        star = star_claim(
-            THEOREM,
-            "y^k",
-            self.cocoercivity * (1 - 2 * rounding),
-            self.known_cocoercivity,
-            ratios,
-            rounding,
-        )
-        known = known_constant & condition.holds & step.holds & star.holds
-
-        tiny = torch.finfo(memory["first"].dtype).tiny
-        zero = memory["ratios"]["zero"] if self.zero is not None else memory["z"]
-        distance = kernels.row_norm(memory["start"] - zero).square().clamp(min=tiny)
-        where = "known zero" if self.zero is not None else "last iterate, in hindsight"
-        basis = f"measured to the {where}, as the fraction of the bound that is left"
-
-        def fraction_left(spent: Tensor, bound: float) -> Tensor:
-            left = 1 - spent / (bound * distance) if math.isfinite(bound) else spent * -math.inf
-            return torch.where(spent == 0, 1.0, left)
-
-        start = (1 - self.inertia) / constants.eps if constants.eps > 0 else math.inf
-        bend = constants.nu * self.inertia
-        sums = torch.minimum(
-            fraction_left(memory["step_sum"], start),
-            fraction_left(memory["residual_sum"], constants.bound),
-        )
-        if bend > 0:
-            bends = fraction_left(memory["bend_sum"], (1 - self.inertia) / bend)
-            sums = torch.minimum(sums, bends)
-        least = (memory["steps"] + 1) * memory["least"].square()
-        # ||y^k - z^k|| is alpha times the step, and the distance to a limit moves by it at most.
-        settled = 1 - memory["step_norm"] / memory["longest_step"].clamp(min=tiny)
-        settled = torch.where(memory["steps"] < 2, 1.0, settled)
-        if self.zero is None:
-            limit, limit_at = settled, never
-            limit_basis = "the last step against the longest"
-        else:
-            limit, limit_at = -memory["growth"], memory["growth_at"]
-            limit_basis = (
-                "C^k at the known zero does not increase (S18), relative to ||z^k - z*||^2"
-            )
-        parts: tuple[tuple[str, str, str, Tensor, Tensor], ...] = (
-            (
-                "(A) summability",
-                "sums of ||z^{k+1} - 2 z^k + z^{k-1}||^2, ||z^k - z^{k-1}||^2 and ||T y^k||^2 "
-                "converge",
-                basis,
-                sums,
-                never,
-            ),
-            (
-                "(B) rate",
-                "min_{k <= n} ||T y^k||^2 <= M ||z^0 - z*||^2 / (n + 1), "
-                f"M = {constants.bound:.4g}",
-                basis,
-                fraction_left(least, constants.bound),
-                never,
-            ),
-            (
-                "(C) distance",
-                "lim ||z^k - z*|| exists",
-                limit_basis,
-                limit,
-                limit_at,
-            ),
-            (
-                "(D) limit points",
-                "(y^k) and (z^k) have the same limit points",
-                "||y^k - z^k|| against its largest value",
-                settled,
-                never,
-            ),
-        )
-        noise = noise_in_sum(
-            memory["residual_sum"], memory["steps"], memory["start"], self.precision
-        )
-        # A step is rho T y plus inertia, a bend the difference of two: noise enters squared.
-        shares = [1 / constants.bound, constants.rho**2 / start]
-        if bend > 0:
-            shares.append(4 * constants.rho**2 * bend / (1 - self.inertia))
-        slack = rounding + max(shares) * noise / distance
-        conclusions = tuple(
-            self._claim("conclusion", name, sentence, basis, margin, at, known, margin > -slack)
-            for name, sentence, basis, margin, at in parts
-        )
-        return TheoremReport(
-            claims=(
-                condition,
-                step,
-                star,
-                *conclusions,
-                residual_claim(THEOREM, "T y^k -> 0", memory, known),
-            ),
-            cocoercivity=ratios,
-        )
-
-    def _claim(
-        self,
-        part: str,
-        name: str,
-        sentence: str,
-        basis: str,
-        margin: Tensor,
-        iteration: Tensor,
-        known: Tensor,
-        holds: Tensor | None = None,
-    ) -> Claim:
-        return Claim(
-            THEOREM,
-            part,
-            name,
-            sentence,
-            basis,
-            holds=margin > 0 if holds is None else holds,
-            known=known,
+            "rho = 2 lambda' beta' with no more than the operator's beta and lambda' inside (13)",
+            f"rho = {self._step_size:.6g}: (13) asks for beta' > {self._least:.6g}; {basis}",
             margin=margin,
-            iteration=iteration,
+            iteration=at,
+            holds=holds,
+            known=known,
+            measured=measured,
         )
-
-    def _squared_distance(self, z: Tensor, ratios: dict[str, Any]) -> Tensor:
-        if self.zero is None:
-            return torch.zeros(len(z), dtype=kernels.accumulation_dtype(z.dtype), device=z.device)
-        return kernels.row_norm(z - ratios["zero"]).square()

@@ -11,24 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fixpoint import kernels
 from fixpoint.iterate import Iterate
-from fixpoint.iterator import Iterator, State, TheoremWarning
+from fixpoint.iterator import Iterator, TheoremWarning
 from fixpoint.iterators import ForwardStep
 from fixpoint.monitors import Monitor
 from fixpoint.rows import select_rows, where_rows
 from fixpoint.solve import solve
 from fixpoint.testing.broken_property import BrokenProperty
+from fixpoint.testing.check_claims import check_claims
 from fixpoint.testing.problems import Problem, ladder, outside
 from fixpoint.testing.trees import first_difference, leaves, not_per_row
+from fixpoint.testing.watched import Make, iterates, made, memories
 from fixpoint.testing.wrapped import Recorded
-
-_Make = Callable[[Problem, Iterator[Any]], Monitor]
 
 
 @torch.no_grad()
 def check_monitor(
-    monitor: Monitor | _Make,
+    monitor: Monitor | Make,
     *,
     iterator: Iterator[Any] | None = None,
     problems: Sequence[Problem] | None = None,
@@ -48,6 +47,13 @@ def check_monitor(
     - "run is not changed": solved with and without, bit for bit
     - "report keeps the rows in order": the tensors of a report with the batch first
     - "no false certificate", where `certified` is given
+
+    Of reports that hold claims of a theorem, also:
+
+    - "no certificate without a zero": a conclusion, for an operator that has none
+    - "no limit is refuted by a prefix": a conclusion, on a run that the theorem covers
+    - "no certificate of another iterator": a conclusion, on the run of another method
+    - "nothing is claimed of NaN rows": of a row that is NaN from its first evaluation on
 
     Args:
         monitor: an instance; or, where it needs to know the problem, a function that makes one
@@ -69,10 +75,15 @@ def check_monitor(
     iterator = ForwardStep(step_size=1.0) if iterator is None else iterator
     for name, finds in _PROPERTIES:
         for problem in ladder(1.0) if problems is None else problems:
-            made = _made(monitor, problem, iterator)
+            subject = made(monitor, problem, iterator)
             detail = finds(monitor, problem, iterator)
             if detail:
-                raise BrokenProperty(name, made, detail, str(problem))
+                raise BrokenProperty(name, subject, detail, str(problem))
+    for name, looks in check_claims(monitor, iterator):
+        lie = looks()
+        if lie is not None:
+            detail, problem = lie
+            raise BrokenProperty(name, made(monitor, problem, iterator), detail, str(problem))
     if certified is not None:
         if runs_outside is None:
             runs_outside = [
@@ -86,50 +97,24 @@ def check_monitor(
 
 _STEPS = 8
 
-_Finds = Callable[["Monitor | _Make", Problem, Iterator[Any]], "str | None"]
-
-
-def _made(monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]) -> Monitor:
-    return monitor if isinstance(monitor, Monitor) else monitor(problem, iterator)
-
-
-def _iterates(problem: Problem, iterator: Iterator[Any], steps: int = _STEPS) -> list[Iterate]:
-    rows = torch.arange(len(problem.start))
-    state = iterator.init(problem.operator, problem.start.clone())
-    found = [_iterate(0, rows, state)]
-    for number in range(1, steps + 1):
-        state = iterator.step(problem.operator, state)
-        found.append(_iterate(number, rows, state))
-    return found
-
-
-def _iterate(number: int, rows: Tensor, state: State) -> Iterate:
-    norms = kernels.row_norm(state.residual), kernels.row_norm(state.point)
-    return Iterate(number, rows, state, *norms, {})
-
-
-def _memories(monitor: Monitor, iterates: Sequence[Iterate]) -> list[Any]:
-    memories = [monitor.start(iterates[0])]
-    for iterate in iterates[1:]:
-        memories.append(monitor.watch(iterate, memories[-1]))
-    return memories
+_Finds = Callable[[Monitor | Make, Problem, Iterator[Any]], str | None]
 
 
 def _modifies_states(
-    monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]
+    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]
 ) -> str | None:
-    iterates = _iterates(problem, iterator)
-    before = copy.deepcopy(iterates)
-    _memories(_made(monitor, problem, iterator), iterates)
-    found = first_difference(before, iterates)
+    run = iterates(problem, iterator, _STEPS)
+    before = copy.deepcopy(run)
+    memories(made(monitor, problem, iterator), run)
+    found = first_difference(before, run)
     return found and f"iterates before and after they were watched: {found}"
 
 
 def _modifies_memory(
-    monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]
+    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]
 ) -> str | None:
-    watching = _made(monitor, problem, iterator)
-    first, *others = _iterates(problem, iterator)
+    watching = made(monitor, problem, iterator)
+    first, *others = iterates(problem, iterator, _STEPS)
     memory = watching.start(first)
     for iterate in others:
         before = copy.deepcopy(memory)
@@ -142,30 +127,30 @@ def _modifies_memory(
 
 
 def _is_not_per_row(
-    monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]
+    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]
 ) -> str | None:
-    watching = _made(monitor, problem, iterator)
-    for number, memory in enumerate(_memories(watching, _iterates(problem, iterator))):
+    watching = made(monitor, problem, iterator)
+    for number, memory in enumerate(memories(watching, iterates(problem, iterator, _STEPS))):
         found = not_per_row(memory, len(problem.start))
         if found:
             return f"in the memory after iteration {number}, {found}"
     return None
 
 
-def _rows_meet(monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]) -> str | None:
-    watching = _made(monitor, problem, iterator)
+def _rows_meet(monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]) -> str | None:
+    watching = made(monitor, problem, iterator)
     batch = len(problem.start)
-    iterates = _iterates(problem, iterator)
-    undisturbed = _memories(watching, iterates)
-    far = _iterates(replace(problem, start=3 * problem.start + 5), iterator)
+    run = iterates(problem, iterator, _STEPS)
+    undisturbed = memories(watching, run)
+    far = iterates(replace(problem, start=3 * problem.start + 5), iterator, _STEPS)
     for row in range(batch):
         mask = torch.arange(batch) == row
         others = (~mask).nonzero().flatten()
-        for other, words in ((far, "elsewhere"), (_spoilt(iterates), "NaN")):
+        for other, words in ((far, "elsewhere"), (_spoilt(run), "NaN")):
             mixed = [
-                where_rows(mask, theirs, ours) for theirs, ours in zip(other, iterates, strict=True)
+                where_rows(mask, theirs, ours) for theirs, ours in zip(other, run, strict=True)
             ]
-            for number, memory in enumerate(_memories(watching, mixed)):
+            for number, memory in enumerate(memories(watching, mixed)):
                 found = first_difference(
                     select_rows(memory, others), select_rows(undisturbed[number], others)
                 )
@@ -174,10 +159,10 @@ def _rows_meet(monitor: Monitor | _Make, problem: Problem, iterator: Iterator[An
     return None
 
 
-def _spoilt(iterates: Sequence[Iterate]) -> list[Iterate]:
+def _spoilt(run: Sequence[Iterate]) -> list[Iterate]:
     """The same iterates with NaN in every floating-point tensor, from the second on."""
-    spoilt = [iterates[0]]
-    for iterate in iterates[1:]:
+    spoilt = [run[0]]
+    for iterate in run[1:]:
         state = iterate.state
         nan = torch.full_like(state.point, torch.nan)
         norm = torch.full_like(iterate.residual_norm, torch.nan)
@@ -193,29 +178,29 @@ def _spoilt(iterates: Sequence[Iterate]) -> list[Iterate]:
 
 
 def _select_matters(
-    monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]
+    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]
 ) -> str | None:
-    watching = _made(monitor, problem, iterator)
+    watching = made(monitor, problem, iterator)
     batch = len(problem.start)
-    iterates = _iterates(problem, iterator)
-    memories = _memories(watching, iterates)
+    run = iterates(problem, iterator, _STEPS)
+    seen = memories(watching, run)
     for rows in ([*range(batch - 1, -1, -1)], [batch - 1], [batch - 1, 0]):
         index = torch.tensor(rows)
         for number in range(_STEPS):
-            selected = select_rows(iterates[number + 1], index)
-            before = watching.watch(selected, select_rows(memories[number], index))
-            found = first_difference(select_rows(memories[number + 1], index), before)
+            selected = select_rows(run[number + 1], index)
+            before = watching.watch(selected, select_rows(seen[number], index))
+            found = first_difference(select_rows(seen[number + 1], index), before)
             if found:
                 return f"rows {rows} selected after and before iteration {number + 1}: {found}"
     return None
 
 
 def _changes_the_run(
-    monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]
+    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]
 ) -> str | None:
     options = {"rtol": 1e-3, "max_iterations": 40}
     alone = solve(problem.operator, problem.start, iterator, **options)  # type: ignore[arg-type]
-    watching = _made(monitor, problem, iterator)
+    watching = made(monitor, problem, iterator)
     watched = solve(
         problem.operator,
         problem.start,
@@ -231,28 +216,28 @@ def _changes_the_run(
 
 
 def _adds_evaluations(
-    monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]
+    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]
 ) -> str | None:
     recorded = Recorded(problem.operator)
-    iterates = _iterates(problem, iterator)
-    watching = _made(monitor, replace(problem, operator=recorded), iterator)
+    run = iterates(problem, iterator, _STEPS)
+    watching = made(monitor, replace(problem, operator=recorded), iterator)
     recorded.calls.clear()
-    watching.report(_memories(watching, iterates)[-1])
+    watching.report(memories(watching, run)[-1])
     if recorded.calls:
         return f"T was evaluated {len(recorded.calls)} times while {_STEPS} steps were watched"
     return None
 
 
 def _report_loses_rows(
-    monitor: Monitor | _Make, problem: Problem, iterator: Iterator[Any]
+    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]
 ) -> str | None:
-    watching = _made(monitor, problem, iterator)
+    watching = made(monitor, problem, iterator)
     batch = len(problem.start)
-    memories = _memories(watching, _iterates(problem, iterator, 40))
+    seen = memories(watching, iterates(problem, iterator, 40))
     index = torch.arange(batch - 1, -1, -1)
     found = _reports_differ(
-        _per_row(watching.report(memories[-1]), batch, index),
-        _per_row(watching.report(select_rows(memories[-1], index)), batch),
+        _per_row(watching.report(seen[-1]), batch, index),
+        _per_row(watching.report(select_rows(seen[-1], index)), batch),
     )
     if found:
         return f"the reports on rows in their order and reversed, {found}"
@@ -262,13 +247,13 @@ def _report_loses_rows(
         iterator,
         rtol=1e-3,
         max_iterations=40,
-        monitors=(_made(monitor, problem, iterator),),
+        monitors=(made(monitor, problem, iterator),),
     )
     (report,) = solution.monitors
     for row, steps in enumerate(solution.iterations.tolist()):
         index = torch.tensor([row])
         found = _reports_differ(
-            _per_row(watching.report(memories[steps]), batch, index),
+            _per_row(watching.report(seen[steps]), batch, index),
             _per_row(report, batch, index),
         )
         if found:
@@ -301,12 +286,12 @@ def _reports_differ(a: dict[str, Tensor], b: dict[str, Tensor]) -> str | None:
 
 
 def _check_certificates(
-    monitor: Monitor | _Make,
+    monitor: Monitor | Make,
     certified: Callable[[Any], Tensor | bool],
     runs: Sequence[tuple[Problem, Iterator[Any]]],
 ) -> None:
     for problem, iterator in runs:
-        made = _made(monitor, problem, iterator)
+        subject = made(monitor, problem, iterator)
         with warnings.catch_warnings():
             # That the run lies outside the theorem is the point of it.
             warnings.simplefilter("ignore", TheoremWarning)
@@ -315,7 +300,7 @@ def _check_certificates(
                     problem.operator,
                     problem.start,
                     iterator,
-                    monitors=(made,),
+                    monitors=(subject,),
                     rtol=0,
                     atol=0,
                     max_iterations=steps,
@@ -324,7 +309,7 @@ def _check_certificates(
                 if bool(said.any()):
                     raise BrokenProperty(
                         "no false certificate",
-                        made,
+                        subject,
                         f"{iterator!r} is certified after {steps} steps, in rows "
                         f"{said.reshape(-1).nonzero().flatten().tolist()}",
                         str(problem),

@@ -18,7 +18,8 @@ from fixpoint import (
 )
 from fixpoint.monitors import Cocoercivity, Convergence, ForwardStepTheorem, Monitor
 from fixpoint.operator import Operator
-from fixpoint.stop import Divergence, NoiseFloor, Residual, Stagnation
+from fixpoint.residual import Residual
+from fixpoint.stop import Divergence, NoiseFloor, Stagnation
 
 # Rows
 

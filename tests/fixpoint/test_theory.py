@@ -1,12 +1,23 @@
 import cmath
 import math
+from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fixpoint import ForwardStep, as_operator, proximal, solve, subdifferential, synthetic, theory
+from fixpoint import (
+    ForwardStep,
+    InertialKM,
+    TheoremWarning,
+    as_operator,
+    proximal,
+    solve,
+    subdifferential,
+    synthetic,
+    theory,
+)
 from fixpoint.region import Region
 
 alphas = st.floats(0, 0.99)
@@ -23,6 +34,67 @@ def test_the_largest_relaxation_is_where_condition_13_turns(alpha):
     bound = theory.largest_relaxation(alpha)
     assert theory.inertia_margin(alpha, bound * (1 - 1e-9)) > 0
     assert theory.inertia_margin(alpha, bound * (1 + 1e-9)) < 0
+
+
+def admits(alpha, relaxation):
+    """Condition (13) of two floats, in rational numbers."""
+    a = Fraction(alpha)
+    return (1 - a) ** 2 > Fraction(relaxation) * (1 - a + 2 * a**2)
+
+
+def neighbours(x, count=4):
+    """The floats around one, in order."""
+    below, above = [x], [x]
+    for _ in range(count):
+        below.append(math.nextafter(below[-1], -math.inf))
+        above.append(math.nextafter(above[-1], math.inf))
+    return [*reversed(below), *above[1:]]
+
+
+@given(alpha=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=300)
+def test_condition_13_is_decided_to_the_last_bit(alpha):
+    for relaxation in neighbours(theory.largest_relaxation(alpha)):
+        if not relaxation > 0:
+            continue
+        inside = admits(alpha, relaxation)
+        assert (theory.inertia_margin(alpha, relaxation) > 0) == inside
+        assert (theory.inertial_constants(alpha, relaxation, 1.0).eps > 0) == inside
+        if inside:
+            InertialKM(inertia=alpha, relaxation=relaxation)
+        else:
+            with pytest.raises(ValueError, match="relaxation must be below"):
+                InertialKM(inertia=alpha, relaxation=relaxation)
+
+
+def test_a_pair_that_floating_point_took_for_admissible_is_refused():
+    with pytest.raises(ValueError, match=r"must be below 0\.9098277376053459, got 0\.90982"):
+        InertialKM(inertia=0.07812481481121429, relaxation=0.9098277376053459)
+
+
+@pytest.mark.filterwarnings("error::fixpoint.TheoremWarning")
+def test_a_run_that_another_pair_covers_is_not_warned_of():
+    """lambda 0.1 and beta 1 make the steps of lambda 1/9 and beta 0.9."""
+    zero = torch.ones(1, 2, dtype=torch.float64)
+    operator = synthetic.Cocoercive(0.9, zero)
+    InertialKM(inertia=0.2, relaxation=0.1, cocoercivity=1.0).init(operator, zero)
+    operator.cocoercivity = operator.beta = 0.1  # now lambda' is 1
+    with pytest.warns(TheoremWarning, match="theorem 2 does not cover this run"):
+        InertialKM(inertia=0.2, relaxation=0.1, cocoercivity=1.0).init(operator, zero)
+
+
+@given(relaxation=st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_the_largest_inertia_is_the_last_one_admitted(relaxation):
+    alpha = theory.largest_inertia(relaxation)
+    assert admits(alpha, relaxation)
+    assert not admits(math.nextafter(alpha, 1), relaxation)
+
+
+@pytest.mark.parametrize("relaxation", [math.nan, math.inf, -1.0, 0.0])
+def test_a_relaxation_that_is_no_number_above_0_is_refused(relaxation):
+    assert not (relaxation > 0 and theory.inertia_margin(0.2, relaxation) > 0)
+    with pytest.raises(ValueError, match="relaxation"):
+        InertialKM(relaxation=relaxation)
 
 
 @given(relaxation=st.floats(0.001, 0.999))
