@@ -135,7 +135,7 @@ def invert(
         iterator: the method; by default safeguarded Anderson acceleration with weights from the
             picture, or plain forward steps where the observation hides part of it.
         max_iterations: evaluations of E(D(.)) beyond the first, per picture, at most.
-        rtol: tolerance on `||E(Q(D(z))) - E(x)||` relative to `||z||`.
+        rtol: tolerance on `||E(Q(D(z))) - E(x)||`, relative to the latent that the run starts from.
         stop: stop rules; by default divergence, stagnation of the residual and of the deviation
             from the picture, and noise floors where `observation` leaves noise to be fitted.
         keep: what a row that ends without success returns, see `solve`; by default its point of
@@ -178,7 +178,8 @@ def invert(
         operator,
         operator.start,
         iterator,
-        rtol=rtol,
+        rtol=0.0,
+        atol=rtol * kernels.row_norm(operator.start),
         max_iterations=max_iterations,
         stop=stop,
         keep=keep,
@@ -266,8 +267,8 @@ def default_iterator(observation: Observation, dtype: torch.dtype = torch.float3
             )
         return ForwardStep()
     if dtype == torch.bfloat16:
-        return Anderson(memory=5, mixing=1.0, minimize="deviation")
-    return Anderson(memory=10, mixing=1.3, minimize="deviation")
+        return Anderson(memory=5, mixing=1.0, minimize="deviation", largest_rise=1.0)
+    return Anderson(memory=10, mixing=1.3, minimize="deviation", largest_rise=1.0)
 
 
 def default_stop(

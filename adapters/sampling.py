@@ -163,7 +163,7 @@ class Sampling:
                 is solved, so that sampling leads back to the latent.
             iterator: solves it; by default safeguarded Anderson acceleration.
             max_iterations: of every step beyond the first evaluation, at most (50).
-            rtol, atol: a row's step is solved where ||Phi(x_s) - x_t|| <= atol + rtol ||x_s||
+            rtol, atol: a row's step is solved where ||Phi(x_s) - x_t|| <= atol + rtol ||x_t||
                 (1e-6 and 1e-8).
             stop: stop rules; by default divergence and stagnation of the residual.
             monitors: watch the solver at every step; see `Trajectory.certificates`.
@@ -186,6 +186,7 @@ class Sampling:
         }
         given = {name: value for name, value in solver.items() if value is not None}
         check_method(method, given)
+        relative, absolute = given.pop("rtol", 1e-6), given.pop("atol", 1e-8)
         if not all(step.invertible for step in self.schedule.steps):
             raise ValueError(
                 "the last step keeps nothing of its latent (a network that predicts the sample, "
@@ -200,7 +201,9 @@ class Sampling:
             latent = operator.naive(at_source=at_source)
             evaluations = evaluations + self.network.evaluations
             if method == "backward-euler":
-                solution = solve(operator, latent, **(self._defaults(index) | given))
+                tolerance = absolute + relative * kernels.row_norm(latents[-1])
+                options = self._defaults(index) | given
+                solution = solve(operator, latent, rtol=0.0, atol=tolerance, **options)
                 latent = solution.z
                 evaluations = evaluations + self.network.evaluations * solution.evaluations.cpu()
                 solutions.append(solution)
@@ -252,7 +255,6 @@ class Sampling:
         return {
             "iterator": default_iterator(self.schedule.steps[index]),
             "max_iterations": 50,
-            "rtol": 1e-6,
             "stop": (Divergence(factor=10), Stagnation(window=8, improvement=0.05)),
         }
 

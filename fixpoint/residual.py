@@ -10,10 +10,12 @@ by Aitken's Delta^2 from the last three accepted iterates,
 
     r_inf = r_k - (r_k - r_{k-1})^2 / ((r_k - r_{k-1}) - (r_{k-1} - r_{k-2})),
 
-and the row has converged if at most half of r_k is left at the limit. That is so for every linear
-rate, and at once. Slower ones, and residuals that do not fall regularly, are told at three times
-as far apart as the run is long, k, 2k and 4k: there Aitken's limit is 0 for every power of k. A
-residual that is 0 needs no limit.
+and the row has converged if less than 0.6 of r_k is left at the limit. That is so for every linear
+rate and for 1/k, and at once. Slower ones, and residuals that do not fall regularly, are told at
+three times as far apart as the run is long, k, 2k and 4k: there Aitken's limit is 0 for every power
+of k. A residual that falls ever faster has no such limit: it must have halved. Where a residual
+within tolerance stands still, it is no rest of the first one but begins a run of its own, and from
+there the tolerance counts: `exp(z) - 1` ends at 0. A residual that is 0 needs no limit.
 
 `RoundingLevel`. The values of T at z carry the rounding of z: about `eps L ||z||`, where L is what
 T does to a small change of z. A residual below a few times that cannot be told from zero, and no
@@ -42,8 +44,9 @@ from fixpoint.iterate import Iterate
 from fixpoint.status import Status
 from fixpoint.stop import StopRule
 
-_LEFT = 0.5  # share of a residual that may be left at its limit
+_LEFT = 0.6  # share of a residual that may be left at its limit
 _ROUNDINGS = 4.0  # units of rounding that count as zero
+_STILL = 0.99  # share of the residual before, above which it stands still
 _SAME = 1e-2  # how far two residuals may differ, relative to them, to be one vector
 _SHORTEST = 16  # iterations that a limit is told from, at least
 
@@ -107,6 +110,11 @@ class Residual(StopRule):
             return fires & ((norm <= memory["atol"]) | _vanishes(iterate)), memory
         zero = (norm == 0) & _vanishes(iterate)
         steadily = limit(memory["earlier"], memory["before"], norm) <= _LEFT * norm
+        # What stands still within tolerance begins anew.
+        still = fires & (norm > _STILL * memory["before"]) & ~zero
+        if iterate.accepted is not None:
+            still = still & iterate.accepted
+        tolerance = torch.where(still, memory["atol"] + self.rtol * norm, memory["tolerance"])
         # Told anew at each doubling of the time since the row came within tolerance.
         number = iterate.iteration + torch.zeros_like(norm)
         met = memory["since"] > 0
@@ -116,6 +124,7 @@ class Residual(StopRule):
         slowly = due & (limit(memory["then"], twice, norm) <= _LEFT * norm)
         restart = fires & due & ~slowly
         memory = memory | {
+            "tolerance": torch.minimum(tolerance, memory["tolerance"]),
             "since": torch.where(
                 fires & ~met, number, torch.where(restart, 2 * memory["since"], memory["since"])
             ),
@@ -194,11 +203,13 @@ def limit(
 ) -> Float[Tensor, " batch"]:
     """Aitken's limit of a falling sequence; the last one where it does not fall.
 
-    -inf where it falls ever faster, and the last one where one of the three is not known.
+    Where it falls ever faster, -inf if it has halved, else the last one, which it also is where one
+    of the three is not known.
     """
     before, after = second - first, third - second
     bend = after - before
-    extrapolated = torch.where(bend > 0, third - after * (after / bend), -math.inf)
+    faster = torch.where(third <= 0.5 * second, -math.inf, third)
+    extrapolated = torch.where(bend > 0, third - after * (after / bend), faster)
     known = before.isfinite() & after.isfinite()
     return torch.where(known & (after < 0), extrapolated, third)
 

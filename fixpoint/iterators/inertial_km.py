@@ -23,6 +23,9 @@ from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.operator import Operator
 
 
+_ROUNDING = 1e-15  # of the margin, where numbers are meant to lie on the bound
+
+
 @dataclass(frozen=True)
 class InertialKMState(State):
     following: Float[Tensor, "batch *shape"]  # z^{k+1}
@@ -36,7 +39,8 @@ class InertialKM(Iterator[InertialKMState]):
 
     Args:
         inertia: alpha, in [0, 1).
-        relaxation: lambda, above 0, bounded by condition (13) above.
+        relaxation: lambda, above 0, bounded by condition (13) above. The bound itself, which
+            rounding may have put beyond it, is taken with a warning.
         cocoercivity: beta, known or estimated; the step is 2 lambda beta.
     """
 
@@ -50,7 +54,15 @@ class InertialKM(Iterator[InertialKMState]):
             raise ValueError(f"inertia must lie in [0, 1), got {alpha}")
         if not 0 < self.cocoercivity < float("inf"):
             raise ValueError(f"cocoercivity must be above 0, got {self.cocoercivity}")
-        if not (lam > 0 and theory.inertia_margin(alpha, lam) > 0):
+        margin = theory.inertia_margin(alpha, lam)
+        if lam > 0 and -_ROUNDING < margin <= 0:
+            warnings.warn(
+                f"relaxation = {lam!r} is the bound of (13) for inertia = {alpha!r} but for the "
+                f"rounding of the two, and {-margin:.3g} beyond it: theorem 2 does not cover this",
+                TheoremWarning,
+                stacklevel=3,
+            )
+        elif not (lam > 0 and margin > 0):
             bound = theory.largest_relaxation(alpha)
             shown = f"{bound:.6g}"
             if not lam > float(shown):  # too close to be told apart in six digits
