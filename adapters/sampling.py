@@ -184,7 +184,7 @@ class Sampling:
             "stop": stop,
             "monitors": tuple(monitors) or None,
         }
-        given = {name: value for name, value in solver.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in solver.items() if value is not None}
         check_method(method, given)
         relative, absolute = given.pop("rtol", 1e-6), given.pop("atol", 1e-8)
         if not all(step.invertible for step in self.schedule.steps):

@@ -4,6 +4,7 @@ from fixpoint import algebra, calculus, monitors, schedules, splittings, stop, s
 from fixpoint.algebra import Identity, product, subdifferential
 from fixpoint.certificate import Certificate, Claim, Verdict
 from fixpoint.checkpoint import Checkpoint
+from fixpoint.default_iterator import default_iterator
 from fixpoint.implicit import implicit
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State, TheoremWarning
@@ -12,6 +13,7 @@ from fixpoint.iterators import (
     AdaptiveForwardStep,
     Anderson,
     Broyden,
+    Extragradient,
     ForwardStep,
     Halpern,
     InertialKM,
@@ -33,6 +35,7 @@ __all__ = [
     "Certificate",
     "Checkpoint",
     "Claim",
+    "Extragradient",
     "ForwardStep",
     "Halpern",
     "History",
@@ -54,6 +57,7 @@ __all__ = [
     "algebra",
     "as_operator",
     "calculus",
+    "default_iterator",
     "fixed_point_of",
     "implicit",
     "monitors",

@@ -15,6 +15,8 @@ from fixpoint.monitors import Cocoercivity, Convergence
 from fixpoint.operator import Operator
 from fixpoint.solve import solve
 
+_MEMORY = 20
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -86,7 +88,7 @@ def _choose(
     known = theory.best_step_size(operator)
     declared = [operator.cocoercivity, operator.averagedness]
     if known is not None and any(declared):
-        return Anderson(mixing=known), (
+        return Anderson(memory=_MEMORY, mixing=known, largest_rise=100.0), (
             f"T is known to be cocoercive: the forward step that Anderson falls back to, of "
             f"{known:.4g}, is covered by theorem 1",
             fall,
@@ -104,11 +106,11 @@ def _choose(
             fall,
         )
     if rate < 0.2:
-        return ForwardStep(step_size=min(1.0, beta)), (
+        return ForwardStep(step_size=beta), (
             f"{fall}: nothing is left to accelerate",
             f"{seen}; the step stays below it",
         )
-    return Anderson(mixing=min(1.0, beta)), (
+    return Anderson(memory=_MEMORY, mixing=beta, largest_rise=100.0), (
         f"{fall}: acceleration pays, and its safeguard falls back to forward steps",
         f"{seen}; the mixing stays below it",
     )

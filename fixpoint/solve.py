@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from fixpoint import kernels
 from fixpoint.checkpoint import Checkpoint, Journal, Unsaved
+from fixpoint.default_iterator import default_iterator
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State
 from fixpoint.loop.loop import Loop
@@ -35,7 +36,7 @@ from fixpoint.structured import takes_trees
 def solve(
     operator: Operator,
     z0: Float[Tensor, "batch *shape"],
-    iterator: Iterator[Any],
+    iterator: Iterator[Any] | None = None,
     *,
     rtol: float = 1e-5,
     atol: float | Float[Tensor, " batch"] = 0.0,
@@ -61,7 +62,9 @@ def solve(
         operator: T; wrap a function with `as_operator`.
         z0: (batch, *shape), floating point and finite; or a tuple or dict of such tensors, with T
             from such trees to such trees, see `fixpoint.structured`.
-        iterator: the method, as `ForwardStep(step_size=1.0)`.
+        iterator: the method, as `ForwardStep(step_size=1.0)`; by default safeguarded Anderson
+            acceleration that adapts, or extragradient steps where T is declared monotone and
+            Lipschitz and no more: see `default_iterator`.
         rtol: tolerance on the residual, relative to that at `z0`, in [0, 1).
         atol: absolute tolerance on it, at least 0, a number or (batch,). With both at 0 only a
             residual of 0 ends a row as converged.
@@ -90,6 +93,8 @@ def solve(
         SolveError: see `throw`.
     """
     _check_arguments(operator, z0, iterator, max_iterations, stop, monitors, keep, check_every)
+    if iterator is None:
+        iterator = default_iterator(operator, z0)
     if check_every is None:
         check_every = 1 if z0.device.type == "cpu" else 5
     if len(z0) == 0:
@@ -141,7 +146,7 @@ def _empty(z0: Tensor) -> Solution:
 def _check_arguments(
     operator: Operator,
     z0: Tensor,
-    iterator: Iterator[State],
+    iterator: Iterator[State] | None,
     max_iterations: int,
     stop: Sequence[StopRule],
     monitors: Sequence[Monitor],
@@ -153,7 +158,7 @@ def _check_arguments(
             f"solve takes an Operator, got {type(operator).__name__}; "
             "wrap a function with fixpoint.as_operator"
         )
-    if not isinstance(iterator, Iterator):
+    if iterator is not None and not isinstance(iterator, Iterator):
         raise TypeError(f"solve takes an Iterator as ForwardStep(), got {iterator!r}")
     if not isinstance(z0, Tensor):
         raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")

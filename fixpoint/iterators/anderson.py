@@ -348,8 +348,10 @@ class Anderson(Iterator[AndersonState]):
         used = weights[:, : older.shape[1]]
         products = products - (used * older).sum(1)
         change = tried.norm.square() - 2 * products + model.square()
-        known = (change > 1e-12 * state.anchor_norm.square()) & tried.usable
-        known = known & (model > 1e-6 * state.anchor_norm)
+        known = (change > 1e-12 * state.anchor_norm.square()) & (model > 1e-6 * state.anchor_norm)
+        # After a forward step r_min is r_a, and the change is the new difference itself.
+        change = torch.where(extrapolated, change, moved)
+        known = torch.where(extrapolated, known, moved > 0) & tried.usable
         size = torch.where(extrapolated, state.length, state.mixing)
         length = torch.where(known, size * model / change.clamp(min=0).sqrt(), state.length)
         return mixing, torch.maximum(length, mixing), too_long, failures

@@ -22,7 +22,6 @@ from fixpoint import kernels, theory
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.operator import Operator
 
-
 _ROUNDING = 1e-15  # of the margin, where numbers are meant to lie on the bound
 
 
