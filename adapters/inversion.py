@@ -32,7 +32,7 @@ from fixpoint.iterators import Adam, Anderson, ForwardStep
 from fixpoint.solution import Solution
 from fixpoint.solve import solve
 from fixpoint.status import Status
-from fixpoint.stop import Divergence, NoiseFloor, Stagnation, StopRule
+from fixpoint.stop import Below, Divergence, NoiseFloor, Stagnation, StopRule
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,8 @@ def invert(
         operator.start,
         iterator,
         rtol=0.0,
-        atol=rtol * kernels.row_norm(operator.start),
         max_iterations=max_iterations,
-        stop=stop,
+        stop=(Below(level=rtol * kernels.row_norm(operator.start)), *stop),
         keep=keep,
         callback=callback,
         progress=progress,

@@ -22,7 +22,7 @@ from fixpoint.monitors import Monitor
 from fixpoint.solution import Solution
 from fixpoint.solve import solve
 from fixpoint.status import Status
-from fixpoint.stop import Divergence, Stagnation, StopRule
+from fixpoint.stop import Below, Divergence, Stagnation, StopRule
 
 Method = Literal["naive", "backward-euler"]
 METHODS = ("naive", "backward-euler")
@@ -203,7 +203,8 @@ class Sampling:
             if method == "backward-euler":
                 tolerance = absolute + relative * kernels.row_norm(latents[-1])
                 options = self._defaults(index) | given
-                solution = solve(operator, latent, rtol=0.0, atol=tolerance, **options)
+                options["stop"] = (Below(level=tolerance), *options["stop"])
+                solution = solve(operator, latent, rtol=0.0, **options)
                 latent = solution.z
                 evaluations = evaluations + self.network.evaluations * solution.evaluations.cpu()
                 solutions.append(solution)

@@ -13,8 +13,8 @@ by Aitken's Delta^2 from the last three accepted iterates,
 and the row has converged if less than 0.6 of r_k is left at the limit. That is so for every linear
 rate and for 1/k, and at once. Slower ones, and residuals that do not fall regularly, are told at
 three times as far apart as the run is long, k, 2k and 4k: there Aitken's limit is 0 for every power
-of k. A residual that falls ever faster has no such limit: it must have halved. Where a residual
-within tolerance stands still, it is no rest of the first one but begins a run of its own, and from
+of k. A residual that falls ever faster has no such limit, and has to show it by one more iterate.
+Where a residual within tolerance stands still, it is no rest of the first one but begins a run of its own, and from
 there the tolerance counts: `exp(z) - 1` ends at 0. A residual that is 0 needs no limit.
 
 `RoundingLevel`. The values of T at z carry the rounding of z: about `eps L ||z||`, where L is what
@@ -27,12 +27,12 @@ there, as where a row runs away, rounds to nothing.
 For an averaged operator the displacements z^k - z^{k+1} converge to the least one of its range,
 which is not zero exactly where no zero exists nearby at infinity (Pazy, Israel J. Math. 1971;
 Bauschke & Moursi, SIAM J. Optim. 2020). Where the last residuals are one vector, and the
-residual's limit as told at k/4, k/2 and k is not below half of it, the row ends as NO_ZERO.
+residual's limit as told at k/4, k/2 and k or later is not below half of it, the row ends as
+NO_ZERO.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ from torch import Tensor
 
 from fixpoint.iterate import Iterate
 from fixpoint.status import Status
-from fixpoint.stop import StopRule
+from fixpoint.stop import StopRule, per_row
 
 _LEFT = 0.6  # share of a residual that may be left at its limit
 _ROUNDINGS = 4.0  # units of rounding that count as zero
@@ -73,16 +73,11 @@ class Residual(StopRule):
 
     def start(self, iterate: Iterate) -> Any:
         norm = iterate.residual_norm
-        atol = torch.as_tensor(self.atol, dtype=norm.dtype, device=norm.device)
-        if atol.dim() and atol.shape != norm.shape:
-            raise ValueError(
-                f"atol must be a number or one per row, {tuple(norm.shape)}; "
-                f"got {tuple(atol.shape)}"
-            )
+        atol = per_row(self.atol, norm, "atol")
         none = torch.zeros_like(norm)
         return {
             "tolerance": atol + self.rtol * norm,
-            "atol": atol.expand_as(norm),
+            "atol": atol,
             "last": norm,  # r_k
             "before": torch.full_like(norm, torch.nan),  # r_{k-1}
             "earlier": torch.full_like(norm, torch.nan),  # r_{k-2}
@@ -131,7 +126,7 @@ class Residual(StopRule):
             "then": torch.where(fires & ~met, norm, torch.where(restart, twice, memory["then"])),
             "twice": torch.where(restart, norm, twice),
         }
-        return fires & (zero | steadily | slowly), memory
+        return fires & (zero | ((norm > 0) & (steadily | slowly))), memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +167,12 @@ class PositiveLimit(StopRule):
 
     def start(self, iterate: Iterate) -> Any:
         unknown = torch.full_like(iterate.residual_norm, torch.nan)
-        return {"half": unknown, "quarter": unknown, "last": iterate.residual_norm}
+        return {
+            "newest": unknown,
+            "half": unknown,
+            "quarter": unknown,
+            "last": iterate.residual_norm,
+        }
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
         norm, number = iterate.residual_norm, iterate.iteration
@@ -180,11 +180,12 @@ class PositiveLimit(StopRule):
         memory = memory | {"last": norm}
         if isinstance(number, int):
             if number > 0 and number & (number - 1) == 0:
-                memory |= {"half": norm, "quarter": memory["half"]}
+                memory |= {"newest": norm, "half": memory["newest"], "quarter": memory["half"]}
             return never, memory
         marked = (number > 0) & (number & (number - 1) == 0)
         return never, memory | {
-            "half": torch.where(marked, norm, memory["half"]),
+            "newest": torch.where(marked, norm, memory["newest"]),
+            "half": torch.where(marked, memory["newest"], memory["half"]),
             "quarter": torch.where(marked, memory["half"], memory["quarter"]),
         }
 
@@ -193,23 +194,27 @@ class PositiveLimit(StopRule):
         enough = isinstance(iterate.iteration, Tensor) or iterate.iteration >= _SHORTEST
         if pair is None or not enough:
             return torch.zeros_like(norm, dtype=torch.bool)
-        level = limit(memory["quarter"], memory["half"], norm)
+        # The last gap is the longest, so that a slow fall is seen.
+        level = limit(memory["quarter"], memory["half"], norm, faster=0.0)
         same = pair.residual.sqrt() <= _SAME * norm
         return iterate.finite & same & (pair.point > 0) & (level > _LEFT * norm)
 
 
 def limit(
-    first: Float[Tensor, " batch"], second: Float[Tensor, " batch"], third: Float[Tensor, " batch"]
+    first: Float[Tensor, " batch"],
+    second: Float[Tensor, " batch"],
+    third: Float[Tensor, " batch"],
+    faster: float | None = None,
 ) -> Float[Tensor, " batch"]:
     """Aitken's limit of a falling sequence; the last one where it does not fall.
 
-    Where it falls ever faster, -inf if it has halved, else the last one, which it also is where one
-    of the three is not known.
+    Where it falls ever faster, `faster`, or the last one if that is None, which it also is where
+    one of the three is not known.
     """
     before, after = second - first, third - second
     bend = after - before
-    faster = torch.where(third <= 0.5 * second, -math.inf, third)
-    extrapolated = torch.where(bend > 0, third - after * (after / bend), faster)
+    instead = third if faster is None else torch.full_like(third, faster)
+    extrapolated = torch.where(bend > 0, third - after * (after / bend), instead)
     known = before.isfinite() & after.isfinite()
     return torch.where(known & (after < 0), extrapolated, third)
 

@@ -71,7 +71,10 @@ class NonFinite(StopRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence(StopRule):
-    """The residual exceeds `factor` times the larger one of the first two iterates'.
+    """The residual exceeds `factor` times its first value.
+
+    Where the second one is over a thousand times larger, the start lay next to a zero and tells
+    nothing of T's scale: then it is the second that counts.
 
     `solve` applies one with the default factor unless `stop` holds another.
 
@@ -93,15 +96,46 @@ class Divergence(StopRule):
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
         norm, reference = iterate.residual_norm, memory["reference"]
         if isinstance(iterate.iteration, int) and iterate.accepted is None:
-            # A start next to a zero tells nothing of T's scale: the second iterate does.
             if iterate.iteration == 1:
-                reference = norm.nan_to_num(0, 0).maximum(reference)
+                reference = _scale(reference, norm)
             return norm > self.factor * reference, memory | {"reference": reference}
         new = torch.ones_like(norm) if iterate.accepted is None else iterate.accepted.to(norm)
         accepted = memory["accepted"] + torch.where(iterate.iteration > 0 + new * 0, new, 0)
         second = (accepted == 1) & (new > 0)
-        reference = torch.where(second, norm.nan_to_num(0, 0).maximum(reference), reference)
+        reference = torch.where(second, _scale(reference, norm), reference)
         return norm > self.factor * reference, {"reference": reference, "accepted": accepted}
+
+
+def _scale(
+    first: Float[Tensor, " batch"], second: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """The residual that others are compared with."""
+    return torch.where(second.isfinite() & (second > 1e3 * first), second, first)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Below(StopRule):
+    """Converged: `||T z|| <= level`, for those who know what is small for their T.
+
+    `solve`'s own tolerances ask besides that the residual goes on falling; see `fixpoint.residual`.
+
+    Args:
+        level: at least 0, in the units of T; a number or (batch,).
+    """
+
+    level: float | Tensor
+    status: ClassVar = Status.CONVERGED
+    accepts: ClassVar = True
+
+    def __post_init__(self) -> None:
+        if not bool((torch.as_tensor(self.level) >= 0).all()):
+            raise ValueError(f"level must be at least 0, got {self.level}")
+
+    def start(self, iterate: Iterate) -> Any:
+        return per_row(self.level, iterate.residual_norm, "level")
+
+    def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        return iterate.residual_norm <= memory, memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,19 +201,30 @@ class NoiseFloor(StopRule):
 
     def start(self, iterate: Iterate) -> Any:
         misfit = _measured(self, self.quantity, iterate)
-        level = torch.as_tensor(self.level, dtype=misfit.dtype, device=misfit.device)
-        if level.dim() and level.shape != misfit.shape:
-            raise ValueError(
-                f"level must be a number or one per row, {tuple(misfit.shape)}; "
-                f"got {tuple(level.shape)}"
-            )
-        return level.expand_as(misfit)
+        return per_row(self.level, misfit, "level")
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
         misfit = iterate.measured.get(self.quantity)
         if misfit is None:  # this iterate's T was not the last evaluation; look again next time
             return torch.zeros_like(iterate.residual_norm, dtype=torch.bool), memory
         return misfit <= memory, memory
+
+
+def per_row(
+    value: float | Tensor, like: Float[Tensor, " batch"], name: str
+) -> Float[Tensor, " batch"]:
+    """A number, or one per row, for every row.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    numbers = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    if numbers.dim() and numbers.shape != like.shape:
+        raise ValueError(
+            f"{name} must be a number or one per row, {tuple(like.shape)}; "
+            f"got {tuple(numbers.shape)}"
+        )
+    return numbers.expand_as(like)
 
 
 def _measured(rule: StopRule, quantity: str, iterate: Iterate) -> Float[Tensor, " batch"]:

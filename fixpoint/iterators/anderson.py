@@ -11,9 +11,10 @@ when the next one is tried. A step costs one evaluation, whatever happens.
 Lengths. Forward steps have the row's own beta: `mixing` at first; shorter after one that raised
 the residual, and then at most 1.8 times the ratio b = <dz, dr> / ||dr||^2 that the next one shows,
 since beta < 2 b is what a b-cocoercive T allows; never above `mixing`. Extrapolations take the step
-along r_min as long as the last one's secant says, ||dz|| / ||dr||, at least the row's beta: that
-scales with T, and makes new columns as large as old ones, which is what keeps the least squares
-well conditioned. On linear problems with full memory it then needs the evaluations of GMRES.
+along r_min as long as the secant of the last one says, ||dz|| / ||dr||, at least the row's beta:
+that scales with T, and makes new columns as large as old ones, which keeps the least squares well
+conditioned. On linear problems with full memory it then needs the evaluations of GMRES. Without
+the safeguard it is beta, as in the textbook.
 
 Safeguard. With r_a the residual at the anchor, an extrapolation z' stands if
 
@@ -132,7 +133,7 @@ class Anderson(Iterator[AndersonState]):
     safeguard: bool = True
     shrink: float = 0.5
     largest_weight: float = math.inf
-    largest_rise: float = 10.0
+    largest_rise: float = 4.0
     patience: int = 15
     minimize: str = "residual"
 
@@ -219,7 +220,7 @@ class Anderson(Iterator[AndersonState]):
             failures=failures,
             rejected_residual=state.rejected_residual + (tried.finite & ~accepted),
             rejected_nonfinite=state.rejected_nonfinite + ~tried.finite,
-            rejected_weights=state.rejected_weights + (extrapolated & left_out),
+            rejected_weights=state.rejected_weights + (~wait & left_out),
             shortened=state.shortened + too_long,
             left=state.left + back,
         )
@@ -354,7 +355,8 @@ class Anderson(Iterator[AndersonState]):
         known = torch.where(extrapolated, known, moved > 0) & tried.usable
         size = torch.where(extrapolated, state.length, state.mixing)
         length = torch.where(known, size * model / change.clamp(min=0).sqrt(), state.length)
-        return mixing, torch.maximum(length, mixing), too_long, failures
+        length = torch.maximum(length, mixing) if self.safeguard else mixing
+        return mixing, length, too_long, failures
 
     def _remember(self, state: AndersonState, tried: _Tried, accepted: Tensor) -> AndersonState:
         """The new anchor, the best one, and the columns with the new one in front."""

@@ -23,7 +23,7 @@ from fixpoint.testing.check_monitor import check_monitor
 from fixpoint.testing.check_operator import check_operator
 from fixpoint.testing.known_operator import KnownOperator, Planes, Separable
 from fixpoint.testing.linear_autoencoder import LinearAutoencoder
-from fixpoint.testing.problems import Problem, ladder, outside
+from fixpoint.testing.problems import Problem, ladder, outside, runaways
 from fixpoint.testing.strategies import autoencoder_pairs, iterators, operators, starting_points
 
 __all__ = [
@@ -41,5 +41,6 @@ __all__ = [
     "ladder",
     "operators",
     "outside",
+    "runaways",
     "starting_points",
 ]

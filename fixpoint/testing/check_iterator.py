@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,10 @@ from torch import Tensor
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
 from fixpoint.operator import Operator
-from fixpoint.rows import select_rows
+from fixpoint.rows import select_rows, where_rows
 from fixpoint.solve import solve
-from fixpoint.testing.broken_property import BrokenProperty
-from fixpoint.testing.problems import Problem, ladder
+from fixpoint.testing.broken_property import BrokenProperty, numbers
+from fixpoint.testing.problems import Problem, ladder, runaways
 from fixpoint.testing.proven_rate import proven_rate
 from fixpoint.testing.trees import first_difference, not_per_row
 from fixpoint.testing.wrapped import Moved, NaNRows, Recorded, Reshaped
@@ -43,6 +44,9 @@ def check_iterator(
     - "old state is untouched" by a step, bit for bit
     - "steps are pure": the same state gives the same next one
     - "residual is T at point": bit for bit, undamped; `point` is the tensor T was given
+    - "a refused trial is no iterate": where a state says `accepted`, z is the point in rows where
+      it was, and the z before it in the others
+    - "no success without a zero": on `runaways()`, at tolerances from 1e-2 to 1e-8
     - "state has the batch first": every tensor, and none in a list
     - "rows are independent": a row alone runs as it does in the batch, bit for bit; a row of NaN
       is not noticed
@@ -90,11 +94,13 @@ def check_iterator(
         check.on(problems, "scale equivariance", _scale_matters)
     for option, value in (changes or {}).items():
         _check_change(iterator, problems, option, value)
+    check.on(runaways(), "no success without a zero", _succeeds_without_a_zero)
     check.on(problems, "converges", _fails_to_converge)
     check.on(problems, "proven rate", _misses_its_rate)
 
 
 _STEPS = 6
+_RUNAWAY = 150  # steps of a row that runs away
 _LONG = 40  # long enough for a near row to end before a far one
 
 
@@ -176,6 +182,38 @@ def _reports_another_residual(check: _Check, problem: Problem) -> str | None:
                 f"T was not evaluated at state {number}'s point itself, but at another tensor; "
                 "what Operator.evaluate measures there would be lost"
             )
+    return None
+
+
+def _takes_a_trial_for_an_iterate(check: _Check, problem: Problem) -> str | None:
+    states = check.states(problem.operator, problem.start, _LONG)
+    for number, (before, state) in enumerate(itertools.pairwise(states), start=1):
+        if state.accepted is None:
+            continue
+        expected = where_rows(state.accepted, state.point, before.z)
+        found = first_difference(state.z, expected)
+        if found:
+            return (
+                f"state {number}: z, and what it should be with accepted = "
+                f"{state.accepted.tolist()}: {found}"
+            )
+    return None
+
+
+def _succeeds_without_a_zero(check: _Check, problem: Problem) -> str | None:
+    for rtol in (1e-2, 1e-3, 1e-5, 1e-8):
+        solution = solve(
+            problem.operator, problem.start, check.iterator, rtol=rtol, max_iterations=_RUNAWAY
+        )
+        for row, status in enumerate(solution.status):
+            at_zero = problem.zero is not None and bool(
+                ((solution.z[row] - problem.zero[row]).abs() < 0.1).all()
+            )
+            if status.success and not at_zero:
+                return (
+                    f"row {row} ends at {numbers(solution.z[row])} after "
+                    f"{int(solution.iterations[row])} steps as {status.name} at rtol = {rtol:g}"
+                )
     return None
 
 
@@ -362,6 +400,7 @@ _PROPERTIES: list[tuple[str, _Finds]] = [
     ("old state is untouched", _touches_the_old_state),
     ("steps are pure", _is_not_pure),
     ("residual is T at point", _reports_another_residual),
+    ("a refused trial is no iterate", _takes_a_trial_for_an_iterate),
     ("state has the batch first", _is_not_per_row),
     ("rows are independent", _rows_meet),
     ("select and step commute", _select_matters),

@@ -13,7 +13,7 @@ from torch import Tensor
 from fixpoint import theory
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import ForwardStep, InertialKM
-from fixpoint.operator import Operator
+from fixpoint.operator import Operator, as_operator
 from fixpoint.rows import select_rows
 from fixpoint.testing.broken_property import described
 from fixpoint.testing.known_operator import KnownOperator, Planes, Separable
@@ -64,6 +64,24 @@ def ladder(cocoercivity: float = 1.0) -> list[Problem]:
     return [
         _known(name, KnownOperator(cocoercivity, _zero(form.size), form, basis), _AWAY)
         for name, form, basis in rungs
+    ]
+
+
+def runaways(dtype: torch.dtype = torch.float64) -> list[Problem]:
+    """Problems without a zero, and one whose zero lies far behind a plain: no run of any method
+    may call a row of them solved, at whatever tolerance, unless it is at a zero.
+
+    - a constant, and maps that tend to one: residuals tend to 1 or 1/2 while z runs away;
+    - `exp(z) - 1` from 12: a step of length 1 lands where T is -1 and stays so.
+    """
+    start = torch.tensor([[5.0], [0.5], [40.0]], dtype=dtype)
+    steep = torch.tensor([[12.0], [11.0], [9.0]], dtype=dtype)
+    softplus = torch.nn.functional.softplus
+    return [
+        Problem("constant", as_operator(torch.ones_like), start),
+        Problem("1 + softplus", as_operator(lambda z: 1 + softplus(z)), start),
+        Problem("1 + tanh / 2", as_operator(lambda z: 1 + 0.5 * torch.tanh(z)), start),
+        Problem("exp - 1", as_operator(lambda z: torch.exp(z) - 1), steep, torch.zeros_like(steep)),
     ]
 
 

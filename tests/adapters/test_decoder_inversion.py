@@ -41,7 +41,7 @@ def test_an_exact_pair_is_inverted_by_its_encoder():
     truth = torch.randn(3, 6).double()
     operator = DecoderInversion(encode, decode, decode(truth))
     solution = solve(operator, operator.start, ForwardStep())
-    assert solution.evaluations.tolist() == [1, 1, 1]
+    assert solution.evaluations.tolist() == [2, 2, 2]  # the second one shows T's rounding
     torch.testing.assert_close(solution.z, truth)
 
 

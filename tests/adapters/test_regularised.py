@@ -23,7 +23,7 @@ from fixpoint.adapters.regularised import (
 )
 from fixpoint.proximal import L1, Box, GaussianPrior, SquaredL2, TotalVariation2D
 from fixpoint.proximal import PerRow as PerRowParameter
-from fixpoint.stop import NoiseFloor, Stagnation
+from fixpoint.stop import Below, NoiseFloor, Stagnation
 from fixpoint.testing.linear_autoencoder import LinearAutoencoder
 
 LATENT = torch.tensor([[2.0, -0.3, 0.7], [0.1, 4.0, -1.0]], dtype=torch.float64)
@@ -201,9 +201,12 @@ def test_without_a_prior_nothing_changes_bit_for_bit(autoencoder, noisy):
         operator,
         operator.start,
         default_iterator(operator.observation),
-        rtol=1e-6,
+        rtol=0.0,
         max_iterations=12,
-        stop=default_stop(operator.observation, as_pictures(picture, (-1, 1))),
+        stop=(
+            Below(level=1e-6 * operator.start.flatten(1).norm(dim=1)),
+            *default_stop(operator.observation, as_pictures(picture, (-1, 1))),
+        ),
         keep="deviation_level",
     )
     assert torch.equal(invert(autoencoder, picture, **OPTIONS).latent, plain.z)

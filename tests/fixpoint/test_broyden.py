@@ -10,7 +10,13 @@ from fixpoint import Broyden, ForwardStep, as_operator, kernels, solve, syntheti
 from fixpoint.testing import check_iterator, ladder, operators, starting_points
 
 drawn = settings(max_examples=40, deadline=None, derandomize=True, database=None)
-NONE = {"rejected_residual": 0, "rejected_nonfinite": 0, "shortened": 0, "skipped_updates": 0}
+NONE = {
+    "rejected_residual": 0,
+    "rejected_nonfinite": 0,
+    "shortened": 0,
+    "skipped_updates": 0,
+    "left": 0,
+}
 FREE = {"safeguard": False, "largest_step": float("inf")}
 
 
@@ -133,10 +139,11 @@ def test_a_point_that_raises_the_residual_is_replaced_by_the_forward_step():
     iterator = Broyden(mixing=0.1, largest_rise=1.0)
     states = run(iterator, wavy(), row(1.6), 12)
     for now, then in itertools.pairwise(states):
-        if not now.trusted:
-            assert torch.equal(then.point, now.anchor - 0.1 * now.anchor_residual)
-            assert then.trusted
-    refused = sum(not state.trusted for state in states)
+        if not now.accepted:
+            forward = now.anchor - now.forward.unsqueeze(1) * now.anchor_residual
+            assert torch.equal(then.point, forward)
+            assert torch.equal(now.z, now.anchor)
+    refused = sum(not bool(state.accepted) for state in states)
     assert refused > 0
     assert counts(states[-1])["rejected_residual"] == refused
 
@@ -176,8 +183,9 @@ def test_where_every_quasi_newton_point_is_refused_the_anchors_are_the_forward_s
 
     states = run(Broyden(mixing=0.5), as_operator(trap), row(1.0), 21)
     anchors = [state.anchor.item() for state in states]
-    assert counts(states[-1])["rejected_residual"] == 10
-    assert sorted(set(anchors), reverse=True) == [0.5**k for k in range(12)]
+    # After the first refusals by one, two and four forward steps, then by eight.
+    assert counts(states[-1])["rejected_residual"] == 4
+    assert sorted(set(anchors), reverse=True) == [0.5**k for k in range(18)]
 
 
 def test_it_needs_no_more_evaluations_than_its_forward_step_and_those_refused():
@@ -217,8 +225,9 @@ def test_rises_are_accepted_for_a_while_only():
     z0 = torch.tensor([[50.0], [200.0]], dtype=torch.float64)
     states = run(Broyden(), operator, z0, 30)
     for before, after in itertools.pairwise(states):
-        risen = after.trusted & (after.anchor_norm >= before.anchor_norm)
-        assert not (risen & (before.stale >= 10) & before.trusted).any()
+        extrapolated = before.trials.wait == 0
+        risen = after.accepted & (after.anchor_norm >= before.anchor_norm)
+        assert not (risen & (before.stale >= 10) & extrapolated & ~(after.left > before.left)).any()
     assert any((state.stale > 10).any() for state in states)
     assert solve(operator, z0, Broyden(), max_iterations=300).success
 
@@ -281,14 +290,15 @@ def test_16_bit_latents_are_solved_to_their_rounding(dtype):
     assert solution.success
     assert solution.z.dtype == dtype
     last = run(Broyden(), operator, z0, 3)[-1]
-    assert last.secants.system.dtype == last.secants.point_differences[0].dtype == torch.float32
+    assert last.secants.point_differences[0].dtype == torch.float32
+    assert last.secants.system.dtype == torch.float64
     assert last.anchor.dtype == dtype
 
 
 def test_differences_that_overflow_in_16_bits_do_no_harm():
     operator = as_operator(lambda z: 1.9 * z)
     z0 = torch.full((1, 3), 2e4, dtype=torch.float16)
-    solution = solve(operator, z0, Broyden(), rtol=1e-3, max_iterations=50)
+    solution = solve(operator, z0, Broyden(), rtol=1e-5, max_iterations=50)
     assert bool(solution.z.isfinite().all())
     assert float(solution.residual_norm) < 1
 

@@ -158,7 +158,7 @@ def test_anderson_with_one_difference_by_hand():
     # dz = (-1/2, -1), dr = (-1/2, -2), gamma = <dr, r1>/<dr, dr> = -1/17.
     # z2 = z1 - r1/2 - (dz - dr/2) gamma = (1/4, 0) - (-1/4, 0)(-1/17) = (4/17, 0).
     operator = synthetic.diagonal([1.0, 2.0])
-    iterator = Anderson(memory=1, mixing=0.5)
+    iterator = Anderson(memory=1, mixing=0.5, safeguard=False)  # which keeps to beta
     *_, last = states(iterator, operator, torch.ones(1, 2, dtype=torch.float64), 2)
     torch.testing.assert_close(last.z, torch.tensor([[4 / 17, 0.0]], dtype=torch.float64))
 
@@ -182,7 +182,7 @@ def test_anderson_does_not_amplify_rounding_where_its_memory_exceeds_the_dimensi
 def test_anderson_survives_differences_that_overflow_in_16_bits():
     operator = as_operator(lambda z: 1.9 * z)
     z0 = torch.full((1, 3), 2e4, dtype=torch.float16)
-    solution = solve(operator, z0, Anderson(), rtol=1e-3, max_iterations=50)
+    solution = solve(operator, z0, Anderson(), rtol=1e-5, max_iterations=50)
     assert bool(solution.z.isfinite().all())
     assert float(solution.residual_norm) < 1
 
@@ -215,11 +215,11 @@ def test_an_accelerated_step_that_raises_the_residual_is_replaced_by_the_forward
     iterator = Anderson(memory=2, mixing=0.1)
     run = list(states(iterator, operator, torch.tensor([[1.6]], dtype=torch.float64), 12))
     for now, then in itertools.pairwise(run):
-        if not now.trusted:
-            forward = now.anchor - 0.1 * now.anchor_residual
+        if not now.accepted:
+            forward = now.anchor - now.mixing.unsqueeze(1) * now.anchor_residual
             assert torch.equal(then.point, forward)
-            assert then.trusted
-    refused = sum(not state.trusted for state in run)
+            assert then.accepted
+    refused = sum(not bool(state.accepted) for state in run)
     assert refused > 0
     assert int(run[-1].rejected_residual) == refused
     assert iterator.statistics(run[-1])["rejected_residual"] is run[-1].rejected_residual
