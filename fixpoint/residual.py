@@ -14,14 +14,16 @@ and the row has converged if less than 0.6 of r_k is left at the limit. That is 
 rate and for 1/k, and at once. Slower ones, and residuals that do not fall regularly, are told at
 three times as far apart as the run is long, k, 2k and 4k: there Aitken's limit is 0 for every power
 of k. A residual that falls ever faster has no such limit, and has to show it by one more iterate.
-Where a residual within tolerance stands still, it is no rest of the first one but begins a run of its own, and from
-there the tolerance counts: `exp(z) - 1` ends at 0. A residual that is 0 needs no limit.
+Where a residual within tolerance stands still, it is no rest of the first one but begins a run of
+its own, and from there the tolerance counts: `exp(z) - 1` ends at 0. A residual that is 0 needs no
+limit.
 
 `RoundingLevel`. The values of T at z carry the rounding of z: about `eps L ||z||`, where L is what
 T does to a small change of z. A residual below a few times that cannot be told from zero, and no
 iteration brings it down further; a start at a solution ends like that. L is measured on the last
 two points, `||dT|| / ||dz||`, where they are near each other, never assumed: a T that is flat
-there, as where a row runs away, rounds to nothing.
+there, as where a row runs away, rounds to nothing. Where steps are too short to move z at all, L
+is that of the last step that did, if it was short.
 
 `PositiveLimit` says of rows at the limit on iterations whether their residual was still falling.
 For an averaged operator the displacements z^k - z^{k+1} converge to the least one of its range,
@@ -46,7 +48,8 @@ from fixpoint.stop import StopRule, per_row
 
 _LEFT = 0.6  # share of a residual that may be left at its limit
 _ROUNDINGS = 4.0  # units of rounding that count as zero
-_STILL = 0.99  # share of the residual before, above which it stands still
+_STILL = 1 - 1e-6  # share of the residual before, above which it stands still
+_COARSE = 1e-2  # length of a step, relative to z, that tells of T nearby
 _SAME = 1e-2  # how far two residuals may differ, relative to them, to be one vector
 _SHORTEST = 16  # iterations that a limit is told from, at least
 
@@ -135,24 +138,40 @@ class RoundingLevel(StopRule):
 
     status: ClassVar = Status.ROUNDING
     accepts: ClassVar = True
+    pairs: ClassVar = True
 
     def start(self, iterate: Iterate) -> Any:
-        return {"gain": torch.zeros_like(iterate.residual_norm)}
+        none = torch.zeros_like(iterate.residual_norm)
+        return {"gain": none, "coarse": none}
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
         if iterate.previous is None:
             return torch.zeros_like(iterate.residual_norm, dtype=torch.bool), memory
         number = iterate.iteration
         if not isinstance(number, int) or number & (number - 1) == 0:  # at 1, 2, 4, 8, ...
-            memory = {"gain": _gain(iterate)}
-        return self._reached(iterate, memory["gain"]), memory
+            memory = self._measured(iterate, memory)
+        return self._reached(iterate, torch.maximum(memory["gain"], memory["coarse"])), memory
 
     def confirm(
         self, iterate: Iterate, memory: Any, fires: Bool[Tensor, " batch"]
     ) -> tuple[Bool[Tensor, " batch"], Any]:
-        if iterate.previous is None or not isinstance(iterate.iteration, int):
-            return fires, memory
-        return fires & self._reached(iterate, _gain(iterate)), memory
+        if iterate.change is None:
+            return torch.zeros_like(fires), memory
+        memory = self._measured(iterate, memory)
+        still = iterate.change.point == 0
+        if iterate.accepted is not None:
+            still = still & iterate.accepted
+        level = torch.where(still, memory["coarse"], memory["gain"])
+        return fires & self._reached(iterate, level), memory
+
+    def _measured(self, iterate: Iterate, memory: Any) -> Any:
+        """T's gain over the last step where that was short; the coarse one is kept."""
+        eps = torch.finfo(iterate.state.point.dtype).eps
+        coarse = _gain(iterate, _COARSE**2)
+        return {
+            "gain": _gain(iterate, eps),
+            "coarse": torch.where(coarse > 0, coarse, memory["coarse"]),
+        }
 
     def _reached(self, iterate: Iterate, gain: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
         unit = _ROUNDINGS * torch.finfo(iterate.state.point.dtype).eps
@@ -219,16 +238,13 @@ def limit(
     return torch.where(known & (after < 0), extrapolated, third)
 
 
-def _gain(iterate: Iterate) -> Float[Tensor, " batch"]:
-    """`||dT|| / ||dz||` of the last two points evaluated, where they are near; else 0.
-
-    A step that is longer than the root of the rounding of z tells of T elsewhere.
-    """
+def _gain(iterate: Iterate, nearest: float) -> Float[Tensor, " batch"]:
+    """`||dT|| / ||dz||` of the last two points evaluated, where ||dz||^2 is at most `nearest`
+    times ||z||^2; else 0. A longer step tells of T elsewhere."""
     pair, point = iterate.change, iterate.point_norm.double()
     if pair is None:
         return torch.zeros_like(iterate.residual_norm)
-    nearest = torch.finfo(iterate.state.point.dtype).eps * point.square()
-    near = (pair.point > 0) & (pair.point <= nearest) & pair.residual.isfinite()
+    near = (pair.point > 0) & (pair.point <= nearest * point.square()) & pair.residual.isfinite()
     if iterate.accepted is not None:
         near = near & iterate.accepted
     gain = torch.where(near, (pair.residual / pair.point).sqrt(), 0.0)

@@ -21,9 +21,11 @@ from fixpoint.status import Status
 
 
 class StopRule(ABC):
-    """Ends rows with `status`. `accepts`: the present point is the one to return, not the best."""
+    """Ends rows with `status`. `accepts`: the present point is the one to return, not the best.
+    `pairs`: it asks for `Iterate.change` at every iteration, see `Monitor`."""
 
     status: ClassVar[Status]
+    pairs: ClassVar[bool] = False
     accepts: ClassVar[bool] = False
 
     def start(self, iterate: Iterate) -> Any:

@@ -56,7 +56,9 @@ class Steps:
         self.keep = keep
         self.callback = callback
         self.freeze = freeze
-        self.pairs = any(monitor.pairs for monitor in monitors)
+        # On the CPU a rule is asked seldom, and takes what it needs itself.
+        asking = (*monitors, *rules) if freeze else monitors
+        self.pairs = any(each.pairs for each in asking)
 
     def first(self, z0: Tensor, rows: Tensor) -> tuple[Kept, Entry]:
         """The first iterate: what to keep of it, and its entry in the history."""
@@ -69,7 +71,7 @@ class Steps:
         before = kept.state
         if self.pairs or self.freeze or last:
             done = kept.record.status != RUNNING if self.freeze else None
-            request = Request(pairs=self.pairs or self.freeze, done=done, last=last)
+            request = Request(pairs=self.pairs, done=done, last=last)
             before = replace(before, request=request)
         state = self.iterator.step(self.watched, before)
         return self._observe(kept.record, before, state, rows, iteration, last=last)

@@ -103,7 +103,7 @@ def test_stop_rules_and_monitors_go_along(graphs):
         "rtol": 0.0,
     }
     plain, replayed = both(operator, start, ForwardStep(step_size=1.0), **options)
-    assert graphs
+    assert graphs, replayed.graph
     assert_same_run(plain, replayed)
     assert Status.STALLED in plain.status
     for name in ("last_distance", "largest_growth", "iteration"):

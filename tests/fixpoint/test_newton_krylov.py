@@ -171,7 +171,7 @@ def test_the_directions_are_the_differences_that_t_saw_after_their_rounding():
     residual = state.residual.float()
     true = (residual + direction / 64).norm(dim=1) / residual.norm(dim=1)
     assert (true > 1e-3).all()  # the differences are coarse
-    torch.testing.assert_close(remaining.float(), true, rtol=1e-2, atol=0)
+    torch.testing.assert_close(remaining.to(true), true, rtol=1e-2, atol=0)
 
 
 def test_the_basis_stays_orthonormal_where_the_images_are_nearly_dependent():
