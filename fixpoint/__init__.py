@@ -6,6 +6,7 @@ from fixpoint.certificate import Certificate, Claim, Verdict
 from fixpoint.checkpoint import Checkpoint
 from fixpoint.default_iterator import default_iterator
 from fixpoint.implicit import implicit
+from fixpoint.inner_solve import InnerSolve as _InnerSolve  # noqa: F401  registers itself
 from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.iterators import (

@@ -57,8 +57,8 @@ class Steps:
         self.callback = callback
         self.freeze = freeze
         # On the CPU a rule is asked seldom, and takes what it needs itself.
-        asking = (*monitors, *rules) if freeze else monitors
-        self.pairs = any(each.pairs for each in asking)
+        self.pairs = any(monitor.pairs for monitor in monitors)
+        self.pairs = self.pairs or (freeze and any(rule.pairs for rule in rules))
 
     def first(self, z0: Tensor, rows: Tensor) -> tuple[Kept, Entry]:
         """The first iterate: what to keep of it, and its entry in the history."""
