@@ -50,7 +50,12 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
-from fixpoint.iterators.least_squares import bordered, weights_of
+from fixpoint.iterators.least_squares import (
+    bordered,
+    model_norm,
+    weights_of,
+    without_columns,
+)
 from fixpoint.iterators.trials import Trials
 from fixpoint.operator import Operator
 from fixpoint.rows import where_rows
@@ -61,6 +66,7 @@ _LONGEST = 1e8  # L, in lengths of the row's own steps
 _FORESEEN = 10.0  # residual over that of the model, at most
 _BOLD = 100.0  # length of a bold extrapolation, in forward steps, at most
 _FORWARD_RISE = 2.0  # residual of a forward step over the least, at most
+_ROUNDING = 8 * torch.finfo(torch.float64).eps  # of the unit diagonal of the Gram matrix
 _SAFE = 1.8  # of b, that a forward step takes
 
 
@@ -189,12 +195,17 @@ class Anderson(Iterator[AndersonState]):
         )
 
     def step(self, operator: Operator, state: AndersonState) -> AndersonState:
-        weights, left_out = self._weights(state)
+        weights, left_out = weights_of(
+            state.gram,
+            state.right_hand_side,
+            max(self.regularization, _ROUNDING),
+            self.largest_weight,
+        )
         wait = (state.trials.wait > 0) if self.safeguard else state.trials.resting
         extrapolated = ~wait & (weights != 0).any(1)
         weights = torch.where(extrapolated.unsqueeze(1), weights, 0)
         tried = self._try(operator, state, weights, extrapolated)
-        model = _model_norm(state, weights)
+        model = model_norm(state.gram, state.right_hand_side, weights, state.anchor_norm)
         accepted, risen = self._judge(state, tried, extrapolated, model)
         following = self._remember(state, tried, accepted)
         mixing, length, too_long, failures = self._lengths(
@@ -204,7 +215,10 @@ class Anderson(Iterator[AndersonState]):
         if self.safeguard:
             patience = max(self.patience, following.gram.shape[1])
             trials, back = trials.after(extrapolated, accepted, tried.norm, patience)
-            following = _forget(following, back, extrapolated & ~accepted, tried.usable)
+            gram, right_hand_side = without_columns(
+                following.gram, following.right_hand_side, back, extrapolated & ~accepted
+            )
+            following = replace(following, gram=gram, right_hand_side=right_hand_side)
         present = following.anchor, following.anchor_residual, following.anchor_merit
         anchor, anchor_residual, anchor_merit = where_rows(back, following.best, present)
         return replace(
@@ -245,16 +259,6 @@ class Anderson(Iterator[AndersonState]):
                 f"{sorted(measured) or 'nothing'}; report it from Operator.evaluate"
             )
         return residual, measured[self.minimize]
-
-    def _weights(self, state: AndersonState) -> tuple[Tensor, Tensor]:
-        """gamma of every row, and whether columns were left out."""
-        rounding = 8 * torch.finfo(torch.float64).eps
-        return weights_of(
-            state.gram,
-            state.right_hand_side,
-            max(self.regularization, rounding),
-            self.largest_weight,
-        )
 
     def _try(
         self, operator: Operator, state: AndersonState, weights: Tensor, extrapolated: Tensor
@@ -397,26 +401,3 @@ class Anderson(Iterator[AndersonState]):
             sums=tried.sums,
             request=None,
         )
-
-
-def _model_norm(state: AndersonState, weights: Tensor) -> Float[Tensor, " batch"]:
-    """||r - dR gamma||, from the products that are known."""
-    squared = state.anchor_norm.square()
-    if weights.shape[1]:
-        image = (state.gram * weights.unsqueeze(1)).sum(2)
-        squared = squared - 2 * (weights * state.right_hand_side).sum(1) + (weights * image).sum(1)
-    return squared.clamp(min=0).sqrt()
-
-
-def _forget(
-    state: AndersonState, all_of: Tensor, older_of: Tensor, usable: Tensor
-) -> AndersonState:
-    """Leave columns out: all of those of some rows, and those older than the newest of others."""
-    memory = state.gram.shape[1]
-    newest = torch.arange(memory, device=state.gram.device) == 0
-    kept = ~all_of.unsqueeze(1) & (newest | ~older_of.unsqueeze(1))
-    return replace(
-        state,
-        gram=torch.where(kept.unsqueeze(1) & kept.unsqueeze(2), state.gram, 0),
-        right_hand_side=torch.where(kept, state.right_hand_side, 0),
-    )

@@ -72,6 +72,36 @@ def bordered(
     return torch.cat((row.unsqueeze(1), below), 1)
 
 
+def model_norm(
+    gram: Float[Tensor, "batch memory memory"],
+    right_hand_side: Float[Tensor, "batch memory"],
+    weights: Float[Tensor, "batch memory"],
+    norm: Float[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """`||r - D gamma||` from the products that are known; `norm` is ||r||.
+
+    It is lost in rounding below 1e-8 ||r||.
+    """
+    squared = norm.square()
+    if weights.shape[1]:
+        image = (gram * weights.unsqueeze(1)).sum(2)
+        squared = squared - 2 * (weights * right_hand_side).sum(1) + (weights * image).sum(1)
+    return squared.clamp(min=0).sqrt()
+
+
+def without_columns(
+    gram: Float[Tensor, "batch memory memory"],
+    right_hand_side: Float[Tensor, "batch memory"],
+    all_of: Bool[Tensor, " batch"],
+    older_of: Bool[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch memory memory"], Float[Tensor, "batch memory"]]:
+    """G and b with columns emptied: all of those of some rows, and all but the newest of others."""
+    newest = torch.arange(gram.shape[1], device=gram.device) == 0
+    kept = ~all_of.unsqueeze(1) & (newest | ~older_of.unsqueeze(1))
+    both = kept.unsqueeze(1) & kept.unsqueeze(2)
+    return torch.where(both, gram, 0), torch.where(kept, right_hand_side, 0)
+
+
 def _solved(factor: Tensor, target: Tensor, kept: Tensor, unit: Tensor) -> Tensor:
     """The solution with the leading columns that are kept, 0 for the others."""
     rows = kept.unsqueeze(2)
