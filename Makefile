@@ -11,8 +11,8 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/fixpoint demo --out demo --json demo/demo.json
 
-test: $(READY)
-	$(BIN)/python -m pytest
+test: $(READY)  # one process a core, each with one thread of its own
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -266,8 +266,12 @@ def default_iterator(observation: Observation, dtype: torch.dtype = torch.float3
             )
         return ForwardStep()
     if dtype == torch.bfloat16:
-        return Anderson(memory=5, mixing=1.0, minimize="deviation", largest_rise=1.0)
-    return Anderson(memory=10, mixing=1.3, minimize="deviation", largest_rise=1.0)
+        return Anderson(
+            memory=5, mixing=1.0, minimize="deviation", largest_rise=1.0, regularization=1e-6
+        )
+    return Anderson(
+        memory=10, mixing=1.3, minimize="deviation", largest_rise=1.0, regularization=1e-6
+    )
 
 
 def default_stop(

@@ -24,13 +24,13 @@ n counting those accepted by s_n alone, and if ||z' - a|| <= L ||r_a||. Of rises
 accepted that the model foresees, ||T z'|| <= 10 ||r_min||, or that a row risks when nothing else
 helped, and none above `largest_rise` times the least residual.
 
-Where T is beta-cocoercive with a zero and mixing < 2 beta, the residuals tend to 0. Forward steps
-raise no residual then. So the residuals b_k at which extrapolations start obey
-b_{k+1} <= (1 - delta) b_k + s_k, and sum b_k <= (b_0 + sum s_k) / delta is finite: s_n is summable.
-All extrapolations together move the row by at most L sum b_k. If forward steps are infinitely
-many, they are a Krasnoselskii-Mann iteration with summable errors, which converges (Combettes,
-2001); else b_k -> 0. Returns to the best point, see `trials`, are moves to earlier points of a
-lower residual, which halve in number as the residual falls.
+Where T is beta-cocoercive with a zero and mixing < 2 beta, the least residual tends to 0. Forward
+steps raise no residual then. So the residuals b_k at which extrapolations start obey
+b_{k+1} <= (1 - delta) b_k + s_k, and sum b_k <= (b_0 + sum s_k) / delta: s_n is summable. All
+extrapolations move the row by at most L sum b_k. If forward steps are infinitely many, they are a
+Krasnoselskii-Mann iteration with summable errors (Combettes, 2001); else b_k -> 0. Where the row
+goes back to its best point for the n-th time, that is at most D_0 + n c from a zero, and 2^n steps
+follow, which bring the residual to (D_0 + n c) / (beta 2^(n/2)); or it fell to a tenth.
 
 Where an evaluation of T yields more than T z, gamma may minimize that instead: the deviation
 p = Q(D(z)) - x of a decoded picture, say, with T z = E(x + p) - E(x). The steps still go along T,
@@ -215,8 +215,10 @@ class Anderson(Iterator[AndersonState]):
         if self.safeguard:
             patience = max(self.patience, following.gram.shape[1])
             trials, back = trials.after(extrapolated, accepted, tried.norm, patience)
+            # Columns of another quantity than T do not mislead T: they stay.
+            misled = extrapolated & ~accepted & (tried.merit is None)
             gram, right_hand_side = without_columns(
-                following.gram, following.right_hand_side, back, extrapolated & ~accepted
+                following.gram, following.right_hand_side, back, misled
             )
             following = replace(following, gram=gram, right_hand_side=right_hand_side)
         present = following.anchor, following.anchor_residual, following.anchor_merit

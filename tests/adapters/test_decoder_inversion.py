@@ -207,9 +207,12 @@ def test_selected_rows_deviate_as_in_their_batch():
 # Noise and masks on linear pairs
 
 
-@pytest.mark.parametrize("iterator", [ForwardStep(), Anderson(memory=5)], ids=repr)
+@pytest.mark.parametrize("iterator", [ForwardStep(), ForwardStep(step_size=0.5)], ids=repr)
 def test_a_known_noise_is_not_fitted(iterator):
-    """Decoder of condition 30, its adjoint for an encoder: small singular values come last."""
+    """Decoder of condition 30, its adjoint for an encoder: small singular values come last.
+
+    Forward steps get to these late. Acceleration solves T z = 0 for them as well, with noise in it.
+    """
     generator = torch.Generator().manual_seed(1)
     truth = 0.2 * torch.rand(3, 12, generator=generator, dtype=torch.float64) - 0.1
     scales = tuple(torch.logspace(0, -1.5, 12).tolist())
