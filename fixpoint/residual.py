@@ -23,7 +23,9 @@ T does to a small change of z. A residual below a few times that cannot be told 
 iteration brings it down further; a start at a solution ends like that. L is measured on the last
 two points, `||dT|| / ||dz||`, where they are near each other, never assumed: a T that is flat
 there, as where a row runs away, rounds to nothing. Where steps are too short to move z at all, L
-is that of the last step that did, if it was short.
+is that of the last step that did, if it was short. And a row that has run so far that T's rounding
+drowns what was there at the start has found nothing: either z is no more than twice as large as it
+was, or L ||z|| is at most four times the first residual.
 
 `PositiveLimit` says of rows at the limit on iterations whether their residual was still falling.
 For an averaged operator the displacements z^k - z^{k+1} converge to the least one of its range,
@@ -51,6 +53,7 @@ _ROUNDINGS = 4.0  # units of rounding that count as zero
 _STILL = 1 - 1e-6  # share of the residual before, above which it stands still
 _COARSE = 1e-2  # length of a step, relative to z, that tells of T nearby
 _SAME = 1e-2  # how far two residuals may differ, relative to them, to be one vector
+_STUCK = 1e-8  # length of a step, relative to z, below which a row is stuck
 _SHORTEST = 16  # iterations that a limit is told from, at least
 
 
@@ -142,7 +145,12 @@ class RoundingLevel(StopRule):
 
     def start(self, iterate: Iterate) -> Any:
         none = torch.zeros_like(iterate.residual_norm)
-        return {"gain": none, "coarse": none}
+        return {
+            "gain": none,
+            "coarse": none,
+            "first": iterate.residual_norm,
+            "size": iterate.point_norm,
+        }
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
         if iterate.previous is None:
@@ -150,7 +158,8 @@ class RoundingLevel(StopRule):
         number = iterate.iteration
         if not isinstance(number, int) or number & (number - 1) == 0:  # at 1, 2, 4, 8, ...
             memory = self._measured(iterate, memory)
-        return self._reached(iterate, torch.maximum(memory["gain"], memory["coarse"])), memory
+        gain = torch.maximum(memory["gain"], memory["coarse"])
+        return self._reached(iterate, gain, memory), memory
 
     def confirm(
         self, iterate: Iterate, memory: Any, fires: Bool[Tensor, " batch"]
@@ -162,20 +171,24 @@ class RoundingLevel(StopRule):
         if iterate.accepted is not None:
             still = still & iterate.accepted
         level = torch.where(still, memory["coarse"], memory["gain"])
-        return fires & self._reached(iterate, level), memory
+        return fires & self._reached(iterate, level, memory), memory
 
     def _measured(self, iterate: Iterate, memory: Any) -> Any:
         """T's gain over the last step where that was short; the coarse one is kept."""
         eps = torch.finfo(iterate.state.point.dtype).eps
         coarse = _gain(iterate, _COARSE**2)
-        return {
+        return memory | {
             "gain": _gain(iterate, eps),
             "coarse": torch.where(coarse > 0, coarse, memory["coarse"]),
         }
 
-    def _reached(self, iterate: Iterate, gain: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+    def _reached(
+        self, iterate: Iterate, gain: Float[Tensor, " batch"], memory: Any
+    ) -> Bool[Tensor, " batch"]:
+        values = gain * iterate.point_norm
         unit = _ROUNDINGS * torch.finfo(iterate.state.point.dtype).eps
-        return iterate.residual_norm <= unit * gain * iterate.point_norm
+        here = (iterate.point_norm <= 2 * memory["size"]) | (values <= 4 * memory["first"])
+        return here & (iterate.residual_norm <= unit * values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +229,9 @@ class PositiveLimit(StopRule):
         # The last gap is the longest, so that a slow fall is seen.
         level = limit(memory["quarter"], memory["half"], norm, faster=0.0)
         same = pair.residual.sqrt() <= _SAME * norm
-        return iterate.finite & same & (pair.point > 0) & (level > _LEFT * norm)
+        # A row that hardly moves is stuck, which says nothing of T elsewhere.
+        moves = pair.point > (_STUCK * iterate.point_norm.double()).square()
+        return iterate.finite & same & moves & (level > _LEFT * norm)
 
 
 def limit(
