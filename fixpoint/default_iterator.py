@@ -36,4 +36,4 @@ def default_iterator(operator: Operator, z0: Float[Tensor, "batch *shape"]) -> I
         step = 1.0
     size = 2 * z0.numel() * z0.element_size()
     memory = _MEMORY if _MEMORY * size <= _BYTES else _SHORT_MEMORY
-    return Anderson(memory=memory, mixing=step, largest_rise=100.0, patience=25)
+    return Anderson(memory=memory, mixing=step)

@@ -88,7 +88,7 @@ def _choose(
     known = theory.best_step_size(operator)
     declared = [operator.cocoercivity, operator.averagedness]
     if known is not None and any(declared):
-        return Anderson(memory=_MEMORY, mixing=known, largest_rise=100.0), (
+        return Anderson(memory=_MEMORY, mixing=known), (
             f"T is known to be cocoercive: the forward step that Anderson falls back to, of "
             f"{known:.4g}, is covered by theorem 1",
             fall,
@@ -110,7 +110,7 @@ def _choose(
             f"{fall}: nothing is left to accelerate",
             f"{seen}; the step stays below it",
         )
-    return Anderson(memory=_MEMORY, mixing=beta, largest_rise=100.0), (
+    return Anderson(memory=_MEMORY, mixing=beta), (
         f"{fall}: acceleration pays, and its safeguard falls back to forward steps",
         f"{seen}; the mixing stays below it",
     )

@@ -29,8 +29,8 @@ steps raise no residual then. So the residuals b_k at which extrapolations start
 b_{k+1} <= (1 - delta) b_k + s_k, and sum b_k <= (b_0 + sum s_k) / delta: s_n is summable. All
 extrapolations move the row by at most L sum b_k. If forward steps are infinitely many, they are a
 Krasnoselskii-Mann iteration with summable errors (Combettes, 2001); else b_k -> 0. Where the row
-goes back to its best point for the n-th time, that is at most D_0 + n c from a zero, and 2^n steps
-follow, which bring the residual to (D_0 + n c) / (beta 2^(n/2)); or it fell to a tenth.
+goes back to its best point for the n-th time, that is at most D_0 + n c from a zero; q^n steps
+follow, q > 1, which bring the residual to (D_0 + n c) / (beta q^(n/2)); or it fell to a tenth.
 
 Where an evaluation of T yields more than T z, gamma may minimize that instead: the deviation
 p = Q(D(z)) - x of a decoded picture, say, with T z = E(x + p) - E(x). The steps still go along T,
@@ -139,8 +139,8 @@ class Anderson(Iterator[AndersonState]):
     safeguard: bool = True
     shrink: float = 0.5
     largest_weight: float = math.inf
-    largest_rise: float = 4.0
-    patience: int = 15
+    largest_rise: float = 100.0
+    patience: int = 25
     minimize: str = "residual"
 
     def __post_init__(self) -> None:

@@ -4,10 +4,9 @@ A refused extrapolation is followed by forward steps: one, then two, four and ei
 refused after the other. Where extrapolations are accepted and get nowhere, `patience` evaluations
 without one that lowers the least residual by a tenth, the row goes back to its best point, so that
 no more than these evaluations are lost. There it tries bolder ones; where these get nowhere
-either, it makes two forward steps before it tries again, and twice as many each time, until the
-residual has fallen to a tenth. So a row that acceleration cannot help spends ever more of its
-evaluations on the forward steps that it would have made without, and wastes a number that grows
-like the logarithm of theirs.
+either, it makes two forward steps before it tries again, and twice as many each time, from 256 on a
+tenth more, until the residual has fallen to a tenth. So a row that acceleration cannot help spends
+ever more of its evaluations on the forward steps that it would have made without.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch import Tensor
 _PROGRESS = 0.9  # of the least residual, that counts as progress
 _LONGEST_PENALTY = 8  # forward steps after a refused extrapolation, at most
 _FIRST_BLOCK = 2  # forward steps when extrapolations are left for the first time
+_LONG_BLOCK = 256  # forward steps from which blocks grow by a tenth only
 _FALLEN = 0.1  # of the residual at which blocks are halved again
 
 
@@ -74,13 +74,14 @@ class Trials:
         left = (since >= patience) & ~resting
         rests = left & self.bold
         wait = torch.where(left, torch.where(rests, block, 1), wait)
+        growth = torch.where(block < _LONG_BLOCK, block, block // 10)
         return (
             replace(
                 self,
                 wait=wait,
                 penalty=penalty,
                 since=torch.where(left, 0, since),
-                block=torch.where(rests, 2 * block, block),
+                block=torch.where(rests, block + growth, block),
                 bold=self.bold ^ left,
                 resting=resting | rests,
                 reference=reference,
