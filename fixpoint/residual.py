@@ -13,7 +13,8 @@ by Aitken's Delta^2 from the last three accepted iterates,
 and the row has converged if less than 0.6 of r_k is left at the limit. That is so for every linear
 rate and for 1/k, and at once. Slower ones, and residuals that do not fall regularly, are told at
 three times as far apart as the run is long, k, 2k and 4k: there Aitken's limit is 0 for every power
-of k. A residual that falls ever faster has no such limit, and has to show it by one more iterate.
+of k. A residual that falls ever faster has no such limit, and has to show it by one more iterate,
+unless all but a few of its digits are gone at once, as on a linear problem that is solved exactly.
 Where a residual within tolerance stands still, it is no rest of the first one but begins a run of
 its own, and from there the tolerance counts: `exp(z) - 1` ends at 0. A residual that is 0 needs no
 limit.
@@ -50,8 +51,9 @@ from fixpoint.stop import StopRule, per_row
 
 _LEFT = 0.6  # share of a residual that may be left at its limit
 _ROUNDINGS = 4.0  # units of rounding that count as zero
-_STILL = 1 - 1e-6  # share of the residual before, above which it stands still
+_STILL = 1e-6  # how far a residual may be from the one before, relative to it, to stand still
 _COARSE = 1e-2  # length of a step, relative to z, that tells of T nearby
+_COLLAPSED = 3 / 4  # of the digits of a residual, gone in one step
 _SAME = 1e-2  # how far two residuals may differ, relative to them, to be one vector
 _STUCK = 1e-8  # length of a step, relative to z, below which a row is stuck
 _SHORTEST = 16  # iterations that a limit is told from, at least
@@ -111,8 +113,13 @@ class Residual(StopRule):
             return fires & ((norm <= memory["atol"]) | _vanishes(iterate)), memory
         zero = (norm == 0) & _vanishes(iterate)
         steadily = limit(memory["earlier"], memory["before"], norm) <= _LEFT * norm
-        # What stands still within tolerance begins anew.
-        still = fires & (norm > _STILL * memory["before"]) & ~zero
+        # Nearly all digits gone at once is the work of a method that solved for them.
+        eps = torch.finfo(iterate.state.point.dtype).eps
+        known = memory["earlier"].isfinite()
+        steadily = steadily | (known & (norm <= eps**_COLLAPSED * memory["before"]))
+        # What stands still within tolerance, for three iterates, begins anew.
+        apart = (norm - memory["before"]).abs().maximum((norm - memory["earlier"]).abs())
+        still = fires & (apart <= _STILL * norm) & ~zero
         if iterate.accepted is not None:
             still = still & iterate.accepted
         tolerance = torch.where(still, memory["atol"] + self.rtol * norm, memory["tolerance"])
