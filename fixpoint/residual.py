@@ -55,7 +55,7 @@ _STILL = 1e-6  # how far a residual may be from the one before, relative to it, 
 _COARSE = 1e-2  # length of a step, relative to z, that tells of T nearby
 _COLLAPSED = 3 / 4  # of the digits of a residual, gone in one step
 _SAME = 1e-2  # how far two residuals may differ, relative to them, to be one vector
-_STUCK = 1e-8  # length of a step, relative to z, below which a row is stuck
+_STUCK = 1e-12  # length of a step, relative to z, below which a row is stuck
 _SHORTEST = 16  # iterations that a limit is told from, at least
 
 

@@ -154,5 +154,5 @@ def test_the_memory_is_short_where_the_differences_would_be_large():
 def test_the_default_accepts_rises_and_takes_its_time():
     iterator = on_meta(4, 8)
     assert iterator.safeguard
-    assert iterator.largest_rise > Anderson().largest_rise
+    assert iterator.memory > Anderson().memory
     assert iterator.patience >= iterator.memory
