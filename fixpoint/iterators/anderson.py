@@ -56,7 +56,7 @@ from fixpoint.iterators.least_squares import (
     weights_of,
     without_columns,
 )
-from fixpoint.iterators.trials import Trials
+from fixpoint.iterators.trials import FORWARD_RISE, Trials
 from fixpoint.operator import Operator
 from fixpoint.rows import where_rows
 
@@ -65,7 +65,6 @@ _SUMMABLE = 1e3  # D
 _LONGEST = 1e8  # L, in lengths of the row's own steps
 _FORESEEN = 10.0  # residual over that of the model, at most
 _BOLD = 100.0  # length of a bold extrapolation, in forward steps, at most
-_FORWARD_RISE = 2.0  # residual of a forward step over the least, at most
 _ROUNDING = 8 * torch.finfo(torch.float64).eps  # of the unit diagonal of the Gram matrix
 _SAFE = 1.8  # of b, that a forward step takes
 
@@ -313,7 +312,7 @@ class Anderson(Iterator[AndersonState]):
         risen = ~lowered & bounded & (foreseen | dared)
         stands = near & (lowered | risen)
         # T's own rounding may raise the residual where nothing else is left of it.
-        short = norm <= (1 + 1e-9) * torch.maximum(_FORWARD_RISE * state.least_norm, anchor)
+        short = norm <= (1 + 1e-9) * torch.maximum(FORWARD_RISE * state.least_norm, anchor)
         walks = short if self.shrink < 1 else torch.ones_like(short)
         accepted = tried.finite & torch.where(extrapolated, stands, walks)
         return accepted, accepted & extrapolated & risen

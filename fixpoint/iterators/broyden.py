@@ -38,12 +38,11 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
-from fixpoint.iterators.trials import Trials
+from fixpoint.iterators.trials import FORWARD_RISE, Trials, forward_lengths
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, where_rows
 
 _PATIENCE = 10  # steps in which rises are accepted without a new least residual
-_FORWARD_RISE = 2.0  # residual of a forward step over the least, at most
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ class Broyden(Iterator[BroydenState]):
         finite = norm.isfinite()
         near = (norm <= self.largest_rise * state.least_norm) & (state.stale < _PATIENCE)
         lowered = (norm < state.anchor_norm) | near
-        walks = norm <= torch.maximum(_FORWARD_RISE * state.least_norm, state.anchor_norm)
+        walks = norm <= torch.maximum(FORWARD_RISE * state.least_norm, state.anchor_norm)
         accepted = finite
         if self.safeguard:
             accepted = finite & torch.where(quasi_newton, lowered, walks)
@@ -213,7 +212,10 @@ class Broyden(Iterator[BroydenState]):
             lengths = torch.where(back.unsqueeze(1), 0, secants.lengths)
             secants = replace(secants, lengths=lengths)
             right_hand_side = torch.where(back.unsqueeze(1), 0, right_hand_side)
-        failures, forward_length = self._forward(state, quasi_newton, accepted, norm)
+        lowered = norm <= state.anchor_norm
+        failures, forward_length = forward_lengths(
+            state.forward, state.failures, ~quasi_newton, accepted, lowered, self.mixing
+        )
         start, start_residual = where_rows(back, best, (anchor, anchor_residual))
         return BroydenState(
             z=anchor,
@@ -246,18 +248,6 @@ class Broyden(Iterator[BroydenState]):
             "skipped_updates": state.skipped_updates,
             "left": state.left,
         }
-
-    def _forward(
-        self, state: BroydenState, quasi_newton: Tensor, accepted: Tensor, norm: Tensor
-    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Forward steps refused one after the other, and the length of the next one."""
-        refused = ~quasi_newton & ~accepted
-        failures = torch.where(refused, state.failures + 1, 0)
-        failures = torch.where(quasi_newton, state.failures, failures)
-        shrunk = state.forward * 2.0 ** -(2.0 ** (failures - 1).clamp(0, 5).double())
-        fell = ~quasi_newton & accepted & (norm <= state.anchor_norm)
-        length = torch.where(fell, (2 * state.forward).clamp(max=self.mixing), state.forward)
-        return failures, torch.where(refused, shrunk, length)
 
     def _updated(
         self,

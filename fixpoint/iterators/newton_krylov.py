@@ -44,10 +44,10 @@ from torch import Tensor
 from fixpoint import kernels
 from fixpoint.gmres import Gmres
 from fixpoint.iterator import Iterator, State
+from fixpoint.iterators.trials import FORWARD_RISE, forward_lengths
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, where_rows
 
-_FORWARD_RISE = 2.0  # residual of forward steps over the least, at most
 _SHARE = 0.1  # of the forward step's length, for a difference
 
 
@@ -166,18 +166,21 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         finite = norm.isfinite() & kernels.row_norm(point).isfinite()
         demanded = 1 - self.decrease * state.damping * (1 - remaining)
         lowered = norm <= demanded * state.anchor_norm
-        walks = norm <= torch.maximum(_FORWARD_RISE * state.least_norm, state.anchor_norm)
+        walks = norm <= torch.maximum(FORWARD_RISE * state.least_norm, state.anchor_norm)
         accepted = finite
         if self.safeguard:
             accepted = finite & torch.where(newton, lowered, walks)
         refused = newton & ~accepted
         promised = 1 - self.trust * factor * (1 - remaining)
         kept = accepted & (norm <= promised * state.anchor_norm)
-        stumbled = ~newton & ~accepted
-        failures = torch.where(stumbled, state.failures + 1, torch.where(newton, state.failures, 0))
-        shrunk = state.forward * 2.0 ** -(2.0 ** (failures - 1).clamp(0, 5).double())
-        fell = ~newton & accepted & (norm <= state.anchor_norm)
-        length = torch.where(fell, (2 * state.forward).clamp(max=self.mixing), state.forward)
+        failures, length = forward_lengths(
+            state.forward,
+            state.failures,
+            ~newton,
+            accepted,
+            norm <= state.anchor_norm,
+            self.mixing,
+        )
         grown = torch.where(newton, 2 * state.damping, state.damping).clamp(max=1)
         anchor_norm = torch.where(accepted, norm, state.anchor_norm)
         following = where_rows(accepted, point, anchor)
@@ -187,7 +190,7 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
             residual=residual,
             accepted=accepted,
             least_norm=torch.minimum(anchor_norm, state.least_norm),
-            forward=torch.where(stumbled, shrunk, length),
+            forward=length,
             failures=failures,
             anchor=following,
             anchor_residual=where_rows(accepted, residual, state.anchor_residual),

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+FORWARD_RISE = 2.0  # residual of a forward step over the least, at most
 _PROGRESS = 0.9  # of the least residual, that counts as progress
 _LONGEST_PENALTY = 8  # forward steps after a refused extrapolation, at most
 _FIRST_BLOCK = 2  # forward steps when extrapolations are left for the first time
@@ -89,3 +90,28 @@ class Trials:
             ),
             left,
         )
+
+
+def forward_lengths(
+    length: Float[Tensor, " batch"],
+    failures: Int[Tensor, " batch"],
+    forward: Bool[Tensor, " batch"],
+    accepted: Bool[Tensor, " batch"],
+    lowered: Bool[Tensor, " batch"],
+    longest: float,
+) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Forward steps refused one after the other, and the length of the next one.
+
+    A refused one shortens it by 1, 2, 4, ... powers of two, up to 32; one that lowered the residual
+    doubles it, up to `longest`; other steps leave it.
+
+    Args:
+        length, failures: before this step. forward: the rows that made a forward step.
+        accepted, lowered: the point was accepted; its residual is not above the anchor's.
+    """
+    refused = forward & ~accepted
+    failures = torch.where(refused, failures + 1, torch.where(forward, 0, failures))
+    shrunk = length * 2.0 ** -(2.0 ** (failures - 1).clamp(0, 5).double())
+    fell = forward & accepted & lowered
+    grown = torch.where(fell, (2 * length).clamp(max=longest), length)
+    return failures, torch.where(refused, shrunk, grown)
