@@ -1,14 +1,17 @@
 """Where tensors meet the world: autoencoders, pictures, plots and the command line."""
 
-from fixpoint.adapters.autoencoder import Autoencoder
-from fixpoint.adapters.autoencoder_classes import AutoencoderClass, autoencoder_classes
-from fixpoint.adapters.composed_observations import Masked, PerRow
-from fixpoint.adapters.decoder_inversion import DecoderInversion
-from fixpoint.adapters.diffusion_operators import BackwardEuler, OneStepFlow
-from fixpoint.adapters.files import read_latent, write_latent
-from fixpoint.adapters.frame_windows import VideoInversion, invert_video
-from fixpoint.adapters.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion import (
+from fixpoint._moved import moved
+from fixpoint.adapters._moved_modules import MOVED
+from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.diffusers_classes import AutoencoderClass, autoencoder_classes
+from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, OneStepFlow
+from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
+from fixpoint.adapters.diffusion.noise_recovery import RecoveredNoise, recover_noise
+from fixpoint.adapters.diffusion.plateau_step import PlateauStep
+from fixpoint.adapters.diffusion.sampling import Sampling, Trajectory
+from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
+from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
+from fixpoint.adapters.inversion.invert_picture import (
     Inversion,
     default_observation,
     invert,
@@ -16,8 +19,16 @@ from fixpoint.adapters.inversion import (
     invert_by_paper,
     nmse_db,
 )
-from fixpoint.adapters.latent_diffusion import LatentDiffusion
-from fixpoint.adapters.observations import (
+from fixpoint.adapters.inversion.regularised import (
+    EncoderPrior,
+    OnPicture,
+    RegularisedInversion,
+    latent_box,
+    latent_prior,
+)
+from fixpoint.adapters.inversion.video_windows import VideoInversion, invert_video
+from fixpoint.adapters.pictures.composed_observations import Masked, PerRow
+from fixpoint.adapters.pictures.observations import (
     Clip,
     EightBit,
     Identity,
@@ -26,20 +37,11 @@ from fixpoint.adapters.observations import (
     RoundingCells,
     WhiteNoise,
 )
-from fixpoint.adapters.pictures import as_pictures, to_pil
-from fixpoint.adapters.plateau_step import PlateauStep
-from fixpoint.adapters.recover_noise import RecoveredNoise, recover_noise
-from fixpoint.adapters.regularised import (
-    EncoderPrior,
-    OnPicture,
-    RegularisedInversion,
-    latent_box,
-    latent_prior,
-)
-from fixpoint.adapters.roc import Roc
-from fixpoint.adapters.sampling import Sampling, Trajectory
-from fixpoint.adapters.tree_ring import TreeRing, classify
-from fixpoint.adapters.video import EachFrame, PerFrame, as_videos
+from fixpoint.adapters.pictures.pictures import as_pictures, to_pil
+from fixpoint.adapters.pictures.videos import EachFrame, PerFrame, as_videos
+from fixpoint.adapters.provenance.roc import Roc
+from fixpoint.adapters.provenance.tree_ring import TreeRing, classify
+from fixpoint.adapters.reports.latent_files import read_latent, write_latent
 
 __all__ = [
     "Autoencoder",
@@ -88,3 +90,5 @@ __all__ = [
     "to_pil",
     "write_latent",
 ]
+
+__getattr__ = moved(__name__, MOVED)

@@ -29,14 +29,8 @@ from torch import Tensor
 
 import fixpoint.adapters
 from fixpoint.adapters import Autoencoder, Clip, Inversion, Masked, invert, invert_by_gradient
-from fixpoint.adapters.attribution import (
-    EVALUATIONS,
-    Calibration,
-    attribution_score,
-    calibrate,
-    observation_of,
-)
-from fixpoint.adapters.distortions import (
+from fixpoint.adapters.inversion.invert_picture import invert_by_encoder
+from fixpoint.adapters.pictures.distortions import (
     CentreCrop,
     Distortion,
     GaussianBlur,
@@ -44,12 +38,18 @@ from fixpoint.adapters.distortions import (
     JpegFile,
     Png,
 )
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.adapters.inversion import invert_by_encoder
-from fixpoint.adapters.observations import EightBit
-from fixpoint.adapters.pictures import as_pictures
-from fixpoint.adapters.roc import Roc
-from fixpoint.whole_file import write_whole
+from fixpoint.adapters.pictures.observations import EightBit
+from fixpoint.adapters.pictures.pictures import as_pictures
+from fixpoint.adapters.provenance.attribution import (
+    EVALUATIONS,
+    Calibration,
+    attribution_score,
+    calibrate,
+    observation_of,
+)
+from fixpoint.adapters.provenance.roc import Roc
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
+from fixpoint.checkpoints.whole_file import write_whole
 
 MODEL, OTHER = "kl", "adversarial"
 SIDE, SEED = 64, 81_000  # the score was chosen on draws from another seed
@@ -84,7 +84,7 @@ MODELS = Path(fixpoint.adapters.__file__).parent / "models"
 
 def generated(autoencoder: Autoencoder, count: int) -> Tensor:
     """Pictures drawn by the embedded diffusion model, whose decoder this is: 25 steps."""
-    from fixpoint.adapters.latent_diffusion import LatentDiffusion
+    from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
     prompts = ("a photograph", "a texture", "dead leaves", "a page of text")
     model = LatentDiffusion.embedded("diffusion")

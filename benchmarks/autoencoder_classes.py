@@ -23,7 +23,7 @@ from marked_table import fill_in
 
 from fixpoint import Anderson
 from fixpoint.adapters import Autoencoder, Identity, invert
-from fixpoint.adapters.files import check_folder, write_json
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
 from fixpoint.stop import Divergence
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

@@ -16,9 +16,9 @@ from torch import Tensor
 
 import fixpoint.adapters
 from fixpoint.adapters import Autoencoder, EightBit
-from fixpoint.adapters.autoencoder import EMBEDDED
-from fixpoint.adapters.pictures import check_sides
-from fixpoint.adapters.verify_crops import cut
+from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED
+from fixpoint.adapters.pictures.pictures import check_sides
+from fixpoint.adapters.verification.crops import cut
 from fixpoint.version import __version__
 
 CROP = 64

@@ -23,9 +23,9 @@ from watermark import PROMPTS
 
 from fixpoint import ForwardStep
 from fixpoint.adapters import nmse_db
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.adapters.latent_diffusion import LatentDiffusion
-from fixpoint.adapters.sampling import PAPER_TOLERANCE, Sampling, Trajectory
+from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
+from fixpoint.adapters.diffusion.sampling import PAPER_TOLERANCE, Sampling, Trajectory
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
 from fixpoint.monitors import ForwardStepTheorem
 
 SETTINGS = ((50, 1.0), (50, 7.5), (4, 15.0))  # steps and guidance

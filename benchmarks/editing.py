@@ -27,10 +27,10 @@ from PIL import Image
 from torch import Tensor
 
 from fixpoint.adapters import EightBit, invert, invert_by_gradient, nmse_db, to_pil
-from fixpoint.adapters.editing import REFINEMENT, Edit, edit
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.adapters.latent_diffusion import LatentDiffusion
-from fixpoint.whole_file import write_whole
+from fixpoint.adapters.diffusion.editing import REFINEMENT, Edit, edit
+from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
+from fixpoint.checkpoints.whole_file import write_whole
 
 PROMPTS = ("a photograph", "a texture", "dead leaves", "a page of text")
 COUNT, STEPS, GUIDANCE, SEED = 16, 25, 3.0, 41

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from fixpoint.whole_file import write_whole
+from fixpoint.checkpoints.whole_file import write_whole
 
 STYLES = {
     "encoder alone": ("#111827", "X"),

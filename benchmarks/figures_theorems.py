@@ -20,10 +20,10 @@ from torch import Tensor
 
 from fixpoint import Iterator, Operator, schedules
 from fixpoint.adapters import EightBit, invert_by_gradient
-from fixpoint.adapters.files import write_whole
-from fixpoint.adapters.verify import Method, MethodResult, methods, typical, verify
-from fixpoint.adapters.verify_crops import Crop
-from fixpoint.adapters.verify_findings import findings
+from fixpoint.adapters.reports.latent_files import write_whole
+from fixpoint.adapters.verification.crops import Crop
+from fixpoint.adapters.verification.findings import findings
+from fixpoint.adapters.verification.theorems import Method, MethodResult, methods, typical, verify
 from fixpoint.iterator import State
 
 GRADIENT = (50, 300)  # n, and the step that stands in for the limit

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from fixpoint.adapters.measure import PeakMemory
+from fixpoint.adapters.reports.peak_memory import PeakMemory
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 RESERVE = 1 << 30  # bytes that are left to the rest of the machine

@@ -20,7 +20,7 @@ from hard_study import (
 )
 from matplotlib.figure import Figure
 
-from fixpoint.adapters.files import write_whole
+from fixpoint.adapters.reports.latent_files import write_whole
 
 
 def markdown(results: dict[str, Any]) -> str:

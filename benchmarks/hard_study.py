@@ -37,9 +37,13 @@ from fixpoint.adapters import (
     invert,
     invert_by_gradient,
 )
-from fixpoint.adapters.inversion import default_iterator, default_observation, default_stop
-from fixpoint.adapters.observations import EIGHT_BIT_NOISE
-from fixpoint.adapters.pictures import as_pictures
+from fixpoint.adapters.inversion.invert_picture import (
+    default_iterator,
+    default_observation,
+    default_stop,
+)
+from fixpoint.adapters.pictures.observations import EIGHT_BIT_NOISE
+from fixpoint.adapters.pictures.pictures import as_pictures
 
 EACH = 1  # latents a content
 MANY = 4  # for ours alone

@@ -31,12 +31,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fixpoint import InertialKM, Operator, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, default_observation
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.adapters.inversion import default_iterator
-from fixpoint.adapters.measure import PeakMemory
+from fixpoint.adapters.inversion.invert_picture import default_iterator
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
+from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.iterator import Iterator as Method
 from fixpoint.monitors import Cocoercivity, Convergence, Fejer, InertialKMTheorem, Monitor
-from fixpoint.rows import select_rows
+from fixpoint.trees.rows import select_rows
 
 SEED = 0
 LOOP = 50  # iterations around an operator that costs nothing

@@ -29,7 +29,7 @@ from context import machine_name, number, ready_for_json, table
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.adapters.files import check_folder, write_json
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
 from fixpoint.kernels.library import REFERENCES
 from fixpoint.kernels.walk import AVAILABLE
 

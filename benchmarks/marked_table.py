@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fixpoint.whole_file import write_whole
+from fixpoint.checkpoints.whole_file import write_whole
 
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 

@@ -21,8 +21,8 @@ from typing import Any
 from context import CROP, Context, machine_name, make_context, ready_for_json
 from readme_table import readme_table, replace_table
 
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.whole_file import write_whole
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
+from fixpoint.checkpoints.whole_file import write_whole
 
 SECTIONS = (
     "table_s1",

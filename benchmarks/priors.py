@@ -27,8 +27,13 @@ from pictures import TrainingPictures
 from torch import Tensor
 
 from fixpoint.adapters import Autoencoder, EightBit, WhiteNoise, invert
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.adapters.regularised import EncoderPrior, OnPicture, latent_box, latent_prior
+from fixpoint.adapters.inversion.regularised import (
+    EncoderPrior,
+    OnPicture,
+    latent_box,
+    latent_prior,
+)
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
 from fixpoint.proximal import PerRow, TotalVariation2D
 
 EACH = 1  # latents a content

@@ -8,7 +8,7 @@ from typing import Any
 import methods
 from context import mean_and_interval, number
 
-from fixpoint.whole_file import write_whole
+from fixpoint.checkpoints.whole_file import write_whole
 
 PAPER_RATES = (methods.SCHEDULED.family, methods.FIXED.family)
 SHOWN = (

@@ -28,8 +28,8 @@ from solver_peers import peers, plain_loop
 from solver_problems import Problem, solver_problems
 from solvers_page import markdown
 
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.whole_file import write_whole
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
+from fixpoint.checkpoints.whole_file import write_whole
 
 PLAIN_LIMIT = 20_000
 """Evaluations of plain steps at most, which say how hard a problem is."""

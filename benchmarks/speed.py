@@ -16,8 +16,8 @@ from pathlib import Path
 
 from context import ready_for_json
 
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.whole_file import write_whole
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
+from fixpoint.checkpoints.whole_file import write_whole
 
 SECTIONS = ("kernels", "inversion_gpu")
 """Modules with measure() -> results and markdown(results)."""

@@ -34,9 +34,9 @@ from torch import Tensor
 
 from fixpoint import Anderson, Broyden, ForwardStep, Halpern, fixed_point_of, proximal, solve
 from fixpoint import splittings as split
-from fixpoint.adapters.files import check_folder, write_json
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
+from fixpoint.checkpoints.whole_file import write_whole
 from fixpoint.proximal import PerRow
-from fixpoint.whole_file import write_whole
 
 MODULES = {
     "SciPy": ("scipy", "scipy.optimize"),

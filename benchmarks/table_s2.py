@@ -37,7 +37,7 @@ from fixpoint.adapters import (
     invert,
     nmse_db,
 )
-from fixpoint.whole_file import write_whole
+from fixpoint.checkpoints.whole_file import write_whole
 
 STEPS = (20, 50, 100)
 EVALUATIONS = 30

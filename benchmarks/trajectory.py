@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fixpoint.adapters import nmse_db
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 
 
 @dataclass

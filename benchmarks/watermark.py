@@ -36,13 +36,17 @@ from fixpoint.adapters import (
     invert_by_gradient,
     nmse_db,
 )
-from fixpoint.adapters.distortions import standard_distortions
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.adapters.latent_diffusion import LatentDiffusion
-from fixpoint.adapters.recover_noise import DecoderInverter, RecoveredNoise, recover_noise
-from fixpoint.adapters.roc import Roc
-from fixpoint.adapters.sampling import Method
-from fixpoint.adapters.tree_ring import TreeRing, classify
+from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
+from fixpoint.adapters.diffusion.noise_recovery import (
+    DecoderInverter,
+    RecoveredNoise,
+    recover_noise,
+)
+from fixpoint.adapters.diffusion.sampling import Method
+from fixpoint.adapters.pictures.distortions import standard_distortions
+from fixpoint.adapters.provenance.roc import Roc
+from fixpoint.adapters.provenance.tree_ring import TreeRing, classify
+from fixpoint.adapters.reports.latent_files import check_folder, write_json
 
 KEYS = (1, 2, 3)
 BATCH = 10  # pictures at a time

@@ -8,7 +8,7 @@ from typing import Any
 
 from context import mean_and_interval, mebibytes, number, table
 
-from fixpoint.whole_file import write_whole
+from fixpoint.checkpoints.whole_file import write_whole
 
 CLASSIFIED = ("diffusion", "diffusion_channel_3", "flow")
 PARTS = (*CLASSIFIED, "robustness")

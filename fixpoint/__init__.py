@@ -1,13 +1,16 @@
 """Zeros and fixed points of black-box operators, one row at a time."""
 
 from fixpoint import algebra, calculus, monitors, schedules, splittings, stop, synthetic, theory
+from fixpoint._default_iterator import default_iterator
+from fixpoint._implicit import implicit
+from fixpoint._moved import moved as _moved
+from fixpoint._moved_modules import MOVED as _MOVED
+from fixpoint._recommend import Recommendation, recommend
+from fixpoint._solve import solve
 from fixpoint.algebra import Identity, product, subdifferential
-from fixpoint.certificate import Certificate, Claim, Verdict
-from fixpoint.checkpoint import Checkpoint
-from fixpoint.default_iterator import default_iterator
-from fixpoint.implicit import implicit
-from fixpoint.inner_solve import InnerSolve as _InnerSolve  # noqa: F401  registers itself
-from fixpoint.iterate import Iterate
+from fixpoint.checkpoints.checkpoint import Checkpoint
+from fixpoint.inner_solves.inner_solve import InnerSolve as _InnerSolve  # noqa: F401  registers itself
+from fixpoint.inner_solves.row_systems import ImplicitWarning
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.iterators import (
     Adam,
@@ -20,11 +23,10 @@ from fixpoint.iterators import (
     InertialKM,
     NewtonKrylov,
 )
+from fixpoint.loop.iterate import Iterate
+from fixpoint.monitors.certificate import Certificate, Claim, Verdict
 from fixpoint.operator import Operator, as_operator, fixed_point_of
-from fixpoint.recommend import Recommendation, recommend
-from fixpoint.row_systems import ImplicitWarning
 from fixpoint.solution import History, Solution, SolveError
-from fixpoint.solve import solve
 from fixpoint.status import Status
 from fixpoint.version import __version__
 
@@ -72,3 +74,5 @@ __all__ = [
     "synthetic",
     "theory",
 ]
+
+__getattr__ = _moved(__name__, _MOVED)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fixpoint.kernels import RowSums
 from fixpoint.operator import Operator
-from fixpoint.rows import select_rows
+from fixpoint.trees.rows import select_rows
 
 
 class TheoremWarning(UserWarning):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fixpoint.operator_algebra import OperatorAlgebra
-from fixpoint.rows import select_rows
+from fixpoint.trees.rows import select_rows
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def as_operator(
         TypeError: `function` is not callable. ValueError: a constant is out of range, or they
             contradict each other.
     """
-    from fixpoint.region import Region
+    from fixpoint.constants.region import Region
 
     constants = Constants(cocoercivity, lipschitz, strong_monotonicity, averagedness)
     Region.of(constants)  # refuses constants that contradict each other

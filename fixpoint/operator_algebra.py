@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from fixpoint.constants.region import Region
     from fixpoint.operator import Operator
-    from fixpoint.region import Region
 
 
 class OperatorAlgebra:
@@ -166,7 +166,7 @@ class OperatorAlgebra:
 
     def _region(self: Any) -> Region:
         """What the calculus of constants knows of T."""
-        from fixpoint.region import Region
+        from fixpoint.constants.region import Region
 
         return Region.of(self)
 

@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fixpoint.certificate import Certificate, Claim, TheoremReport
+from fixpoint.monitors.certificate import Certificate, Claim, TheoremReport
 from fixpoint.status import Status
 
 

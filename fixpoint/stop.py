@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 from fixpoint.status import Status
 
 

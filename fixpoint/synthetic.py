@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.operator import Operator
-from fixpoint.rows import select_rows
+from fixpoint.trees.rows import select_rows
 
 
 class Affine(Operator):

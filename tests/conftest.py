@@ -24,7 +24,7 @@ def _seed():
 @pytest.fixture
 def assert_refused(capsys):
     """Runs a command line that must be refused in one clear line, leaving nothing behind."""
-    from fixpoint.adapters.command import main
+    from fixpoint.adapters.commands.main import main
 
     def run(arguments, words, out):
         options = [] if "--out" in arguments else ["--out", str(out)]
@@ -53,7 +53,7 @@ def autoencoder():
 @pytest.fixture(scope="session")
 def photograph():
     """A 64 x 64 crop of the bundled photograph on [-1, 1]: (1, 3, 64, 64)."""
-    from fixpoint.adapters.demo import photograph
+    from fixpoint.adapters.commands.demonstration import photograph
 
     return photograph(64)
 

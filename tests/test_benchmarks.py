@@ -11,7 +11,7 @@ import torch
 
 from fixpoint import ForwardStep, schedules, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, nmse_db, to_pil
-from fixpoint.adapters.demo import PHOTOGRAPH, photograph
+from fixpoint.adapters.commands.demonstration import PHOTOGRAPH, photograph
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 SHOW = """
 import fixpoint, fixpoint.adapters, fixpoint.kernels, sys
 from pathlib import Path
-import fixpoint.adapters.autoencoder as autoencoder
+import fixpoint.adapters.autoencoders.autoencoder as autoencoder
 for module in (fixpoint, fixpoint.adapters, fixpoint.kernels):
     print(module.__name__, Path(module.__file__).parent)
-models = Path(autoencoder.__file__).parent / "models"
+models = Path(autoencoder.__file__).parents[1] / "models"
 assert (models / "kl" / "config.json").is_file(), models
 assert "adapters" not in sys.modules and "kernels" not in sys.modules
 """

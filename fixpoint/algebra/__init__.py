@@ -5,11 +5,11 @@ known of their constants in `fixpoint.calculus`. Here are the classes that they 
 `subdifferential`.
 """
 
+from fixpoint.algebra._subdifferential import Subdifferential, subdifferential
 from fixpoint.algebra.composed import Composition, Product, Succession, product
 from fixpoint.algebra.inverse import Inverse
 from fixpoint.algebra.linear import Combination, Dilated, Identity, Shifted, Sum, Translated
 from fixpoint.algebra.resolvent import Resolvent
-from fixpoint.algebra.subdifferential import Subdifferential, subdifferential
 
 __all__ = [
     "Combination",

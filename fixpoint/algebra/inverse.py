@@ -14,8 +14,8 @@ from fixpoint.algebra.linear import (
     Translated,
     combination,
 )
+from fixpoint.constants.region import Region
 from fixpoint.operator import Operator
-from fixpoint.region import Region
 
 
 class Inverse(Computed):
@@ -39,8 +39,8 @@ class Inverse(Computed):
 
 def inverse(operator: Operator) -> Operator:
     """See `Operator.inverse`."""
+    from fixpoint.algebra._subdifferential import Subdifferential
     from fixpoint.algebra.resolvent import Resolvent
-    from fixpoint.algebra.subdifferential import Subdifferential
 
     form = affine_form(operator)
     if form is not None:

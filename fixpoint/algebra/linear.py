@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from fixpoint.calculus import total
+from fixpoint.constants.region import Region
 from fixpoint.operator import Constants, Operator
-from fixpoint.region import Region
-from fixpoint.rows import select_rows
+from fixpoint.trees.rows import select_rows
 
 
 class Derived(Operator):

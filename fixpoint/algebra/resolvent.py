@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from fixpoint.algebra._subdifferential import Prox, Subdifferential
 from fixpoint.algebra.affine import affine_form, combined, inverse_of
 from fixpoint.algebra.composed import Product
 from fixpoint.algebra.inverse import Inverse
@@ -18,10 +19,9 @@ from fixpoint.algebra.linear import (
     Translated,
     combination,
 )
-from fixpoint.algebra.subdifferential import Prox, Subdifferential
+from fixpoint.constants.region import Region
 from fixpoint.operator import Operator
 from fixpoint.operator_algebra import _check_above_0
-from fixpoint.region import Region
 
 # From (T, step, tolerance, max_iterations) to an operator with the values of the resolvent.
 InnerSolver = Callable[[Operator, float, float, int], Operator]

@@ -27,7 +27,7 @@ from torch import Tensor
 from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows, where_rows
+from fixpoint.trees.rows import expand_rows, where_rows
 
 _RISE = 2.0  # residual over the least, at most, where T falls along the steps
 _FAR = 4.0  # a step may grow by that where it is shorter than its bound by more

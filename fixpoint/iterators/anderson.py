@@ -58,7 +58,7 @@ from fixpoint.iterators.least_squares import (
 )
 from fixpoint.iterators.trials import FORWARD_RISE, Trials
 from fixpoint.operator import Operator
-from fixpoint.rows import where_rows
+from fixpoint.trees.rows import where_rows
 
 _DECREASE = 1e-3  # delta
 _SUMMABLE = 1e3  # D

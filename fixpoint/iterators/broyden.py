@@ -40,7 +40,7 @@ from fixpoint import kernels
 from fixpoint.iterator import Iterator, State
 from fixpoint.iterators.trials import FORWARD_RISE, Trials, forward_lengths
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows, where_rows
+from fixpoint.trees.rows import expand_rows, where_rows
 
 _PATIENCE = 10  # steps in which rises are accepted without a new least residual
 

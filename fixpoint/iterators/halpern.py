@@ -35,7 +35,7 @@ from torch import Tensor
 from fixpoint import kernels, theory
 from fixpoint.iterator import Iterator, State, TheoremWarning
 from fixpoint.operator import Operator
-from fixpoint.rows import where_rows
+from fixpoint.trees.rows import where_rows
 
 _DECAY = math.exp(-1)  # q
 

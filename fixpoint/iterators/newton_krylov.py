@@ -42,11 +42,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.gmres import Gmres
+from fixpoint.inner_solves.gmres import Gmres
 from fixpoint.iterator import Iterator, State
 from fixpoint.iterators.trials import FORWARD_RISE, forward_lengths
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows, where_rows
+from fixpoint.trees.rows import expand_rows, where_rows
 
 _SHARE = 0.1  # of the forward step's length, for a difference
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors import Monitor
-from fixpoint.rows import expand_rows
 from fixpoint.stop import StopRule
+from fixpoint.trees.rows import expand_rows
 
 RUNNING = -1
 

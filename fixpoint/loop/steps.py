@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, Request, State
 from fixpoint.loop.history import Entry
+from fixpoint.loop.iterate import Iterate
 from fixpoint.loop.record import RUNNING, Record, recorded
 from fixpoint.loop.watched import WatchedOperator
 from fixpoint.monitors import Monitor
 from fixpoint.operator import Operator
-from fixpoint.rows import select_rows, where_rows
 from fixpoint.stop import StopRule
+from fixpoint.trees.rows import select_rows, where_rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 
 
 def accepted_rows(iterate: Iterate) -> Bool[Tensor, " batch"] | None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fixpoint.certificate import Claim
+from fixpoint.monitors.certificate import Claim
 from fixpoint.monitors.cocoercivity import Cocoercivity, CocoercivityMemory
 from fixpoint.monitors.path import Path
 from fixpoint.monitors.rounding import finite_rows, rounding_of, zero_level

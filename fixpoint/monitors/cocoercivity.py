@@ -21,12 +21,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors.accepted import accepted_rows, evaluated_norms
 from fixpoint.monitors.monitor import Monitor
 from fixpoint.monitors.rounding import eps_of, value_error
 from fixpoint.monitors.tightest import Tightest
-from fixpoint.rows import where_rows
+from fixpoint.trees.rows import where_rows
 
 
 @dataclass(frozen=True)

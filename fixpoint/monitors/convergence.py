@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.monitor import Monitor
-from fixpoint.rows import where_rows
+from fixpoint.trees.rows import where_rows
 
 
 @dataclass(frozen=True)

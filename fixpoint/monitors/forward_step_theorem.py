@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint import kernels, theory
-from fixpoint.certificate import Claim, TheoremReport
-from fixpoint.iterate import Iterate
 from fixpoint.iterators.forward_step import ForwardStep, ForwardStepState
+from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors.accepted import accepted_rows
+from fixpoint.monitors.certificate import Claim, TheoremReport
 from fixpoint.monitors.claims import (
     Conclusions,
     claim,
@@ -44,7 +44,7 @@ from fixpoint.monitors.rounding import (
 )
 from fixpoint.monitors.tightest import Tightest
 from fixpoint.operator import Operator
-from fixpoint.rows import where_rows
+from fixpoint.trees.rows import where_rows
 
 THEOREM = "theorem 1 (forward step)"
 RECURSION = "z^{k+1} = z^k - rho T z^k for every k"

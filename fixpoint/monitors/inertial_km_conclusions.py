@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.certificate import Claim
+from fixpoint.monitors.certificate import Claim
 from fixpoint.monitors.claims import Conclusions
 from fixpoint.monitors.inertial_km_memory import InertialKMMemory, PairRows
 from fixpoint.monitors.rounding import eps_of, rounding_of

@@ -19,10 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint import kernels, theory
-from fixpoint.certificate import Claim, TheoremReport
-from fixpoint.iterate import Iterate
 from fixpoint.iterators.inertial_km import InertialKM, InertialKMState
+from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors.accepted import accepted_rows
+from fixpoint.monitors.certificate import Claim, TheoremReport
 from fixpoint.monitors.claims import (
     Conclusions,
     claim,
@@ -42,7 +42,7 @@ from fixpoint.monitors.path import Path
 from fixpoint.monitors.rounding import agreement, resolution, rounding_of, step_error, widened
 from fixpoint.monitors.tightest import Tightest
 from fixpoint.operator import Operator
-from fixpoint.rows import where_rows
+from fixpoint.trees.rows import where_rows
 
 THEOREM = "theorem 2 (inertial KM)"
 RECURSION = "y^k = z^k + alpha (z^k - z^{k-1}), z^{k+1} = y^k - rho T y^k for every k"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 
 
 class Monitor(ABC):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fixpoint.iterate import Iterate
+from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors.rounding import finite_rows
 from fixpoint.monitors.tightest import Tightest
 

@@ -21,7 +21,7 @@ from fixpoint.proximal.parameter import (
     numbers,
 )
 from fixpoint.proximal.row_algebra import rounding, total
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.proximal.function import Function
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

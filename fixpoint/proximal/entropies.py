@@ -17,7 +17,7 @@ from torch import Tensor
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import Parameter, check_elements, elements
 from fixpoint.proximal.row_algebra import indicator, largest, power_of_two, times_log, total
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

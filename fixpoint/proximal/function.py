@@ -25,7 +25,7 @@ from torch import Tensor
 from fixpoint.kernels import accumulation_dtype
 from fixpoint.proximal.parameter import Parameter, PerRow
 from fixpoint.proximal.row_algebra import rounding
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 class Function(ABC):

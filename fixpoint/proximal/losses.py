@@ -12,7 +12,7 @@ from torch import Tensor
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import Parameter, check_elements, elements, limits, values_of
 from fixpoint.proximal.row_algebra import indicator, largest, times_log, total
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import Parameter, check_numbers, numbers
 from fixpoint.proximal.row_algebra import flat, indicator, largest, total
 from fixpoint.proximal.spectral import positive_part, singular_values_thresholded
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from fixpoint.proximal.row_algebra import (
 )
 from fixpoint.proximal.sets import Box
 from fixpoint.proximal.threshold import clamp, clip_by_loss, simplex_projection, soft_threshold
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from fixpoint.proximal.parameter import (
     values_of,
 )
 from fixpoint.proximal.row_algebra import flat, indicator, largest, product, total
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

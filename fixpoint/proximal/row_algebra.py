@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.row_sums import row_dot, row_sum
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 def flat(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch size"]:

@@ -28,7 +28,7 @@ from fixpoint.proximal.parameter import (
 )
 from fixpoint.proximal.row_algebra import flat, indicator, largest, product, size, total
 from fixpoint.proximal.threshold import clamp, simplex_projection
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

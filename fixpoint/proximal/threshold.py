@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.proximal.row_algebra import flat, largest, size, total
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 def clamp(

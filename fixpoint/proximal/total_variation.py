@@ -16,7 +16,7 @@ from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import Parameter, check_numbers, numbers
 from fixpoint.proximal.row_algebra import indicator, largest, power_of_two, root, size, total
 from fixpoint.proximal.threshold import clamp
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 @dataclass(frozen=True, eq=False)

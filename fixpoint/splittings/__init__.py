@@ -6,14 +6,18 @@ lower case, so that a splitting also reads as the function that makes it: `forwa
 step)`.
 """
 
-from fixpoint.splittings.admm import ADMM
-from fixpoint.splittings.condat_vu import CondatVu
-from fixpoint.splittings.consensus import Consensus
-from fixpoint.splittings.davis_yin import DavisYin
-from fixpoint.splittings.douglas_rachford import DouglasRachford
-from fixpoint.splittings.forward_backward import ForwardBackward
-from fixpoint.splittings.forward_backward_forward import ForwardBackwardForward
-from fixpoint.splittings.gradient import Gradient
+from fixpoint.splittings._admm import ADMM
+from fixpoint.splittings._condat_vu import CondatVu
+from fixpoint.splittings._consensus import Consensus
+from fixpoint.splittings._davis_yin import DavisYin
+from fixpoint.splittings._douglas_rachford import DouglasRachford
+from fixpoint.splittings._forward_backward import ForwardBackward
+from fixpoint.splittings._forward_backward_forward import ForwardBackwardForward
+from fixpoint.splittings._gradient import Gradient
+from fixpoint.splittings._pdhg import PDHG
+from fixpoint.splittings._peaceman_rachford import PeacemanRachford
+from fixpoint.splittings._primal_dual import EuclideanForm, PrimalDual
+from fixpoint.splittings._proximal_point import ProximalPoint
 from fixpoint.splittings.linear import (
     Difference1D,
     Gradient2D,
@@ -23,10 +27,6 @@ from fixpoint.splittings.linear import (
     as_linear,
     norm_bound,
 )
-from fixpoint.splittings.pdhg import PDHG
-from fixpoint.splittings.peaceman_rachford import PeacemanRachford
-from fixpoint.splittings.primal_dual import EuclideanForm, PrimalDual
-from fixpoint.splittings.proximal_point import ProximalPoint
 from fixpoint.splittings.splitting import Splitting
 
 # Their files have these names, too: what is imported from a file is found all the same.

@@ -16,8 +16,8 @@ from torch.nn.functional import pad
 from fixpoint.kernels import row_dot, row_norm
 from fixpoint.proximal import PerRow
 from fixpoint.proximal.row_algebra import flat, product
-from fixpoint.rows import expand_rows
 from fixpoint.splittings.parts import select_part
+from fixpoint.trees.rows import expand_rows
 
 
 class Linear(ABC):

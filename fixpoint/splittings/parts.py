@@ -23,9 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.algebra.affine import affine_form
+from fixpoint.constants.region import Region
 from fixpoint.operator import Operator
 from fixpoint.proximal import Function, PerRow, SeparableSum
-from fixpoint.region import Region
 
 
 @runtime_checkable

@@ -17,10 +17,10 @@ except ModuleNotFoundError as error:
         "pip install 'fixpoint[test]' (or: pip install hypothesis)"
     ) from error
 
+from fixpoint.testing._check_iterator import check_iterator
+from fixpoint.testing._check_monitor import check_monitor
+from fixpoint.testing._check_operator import check_operator
 from fixpoint.testing.broken_property import BrokenProperty
-from fixpoint.testing.check_iterator import check_iterator
-from fixpoint.testing.check_monitor import check_monitor
-from fixpoint.testing.check_operator import check_operator
 from fixpoint.testing.known_operator import KnownOperator, Planes, Separable
 from fixpoint.testing.linear_autoencoder import LinearAutoencoder
 from fixpoint.testing.problems import Problem, ladder, outside, runaways

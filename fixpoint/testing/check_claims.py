@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from fixpoint import theory
-from fixpoint.certificate import Claim, Verdict
 from fixpoint.iterator import Iterator, TheoremWarning
 from fixpoint.iterators import Adam, Anderson, ForwardStep, Halpern, InertialKM
 from fixpoint.monitors import Monitor
+from fixpoint.monitors.certificate import Claim, Verdict
 from fixpoint.operator import as_operator
 from fixpoint.testing.problems import Problem, ladder
 from fixpoint.testing.watched import Make, iterates, made, memories

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 def refutation(

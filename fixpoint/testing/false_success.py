@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fixpoint._solve import solve
 from fixpoint.iterator import Iterator
-from fixpoint.solve import solve
 from fixpoint.testing.broken_property import numbers
 from fixpoint.testing.problems import Problem
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.operator import Constants, Operator
-from fixpoint.rows import select_rows
+from fixpoint.trees.rows import select_rows
 
 # Odd functions, and the bounds of their slopes: the infimum, then the supremum, which is 1.
 SHAPES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {

@@ -14,10 +14,10 @@ from fixpoint import theory
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import ForwardStep, InertialKM
 from fixpoint.operator import Operator, as_operator
-from fixpoint.rows import select_rows
 from fixpoint.testing.broken_property import described
 from fixpoint.testing.known_operator import KnownOperator, Planes, Separable
 from fixpoint.testing.wrapped import Undeclared
+from fixpoint.trees.rows import select_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterate import Iterate
 from fixpoint.iterator import Iterator, State
+from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors import Monitor
 from fixpoint.testing.problems import Problem
 

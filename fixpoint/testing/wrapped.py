@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.operator import Operator
-from fixpoint.rows import expand_rows
+from fixpoint.trees.rows import expand_rows
 
 
 class Wrapped(Operator):

@@ -20,9 +20,9 @@ from fixpoint.adapters import (
     nmse_db,
     recover_noise,
 )
-from fixpoint.adapters.attribution import Calibration, attribute, calibrate
-from fixpoint.adapters.editing import edit
-from fixpoint.adapters.verify import verify
+from fixpoint.adapters.diffusion.editing import edit
+from fixpoint.adapters.provenance.attribution import Calibration, attribute, calibrate
+from fixpoint.adapters.verification.theorems import verify
 
 PICTURES = {
     "no rows": torch.zeros(0, 3, 64, 64),

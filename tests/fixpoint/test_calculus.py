@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fixpoint import Identity, as_operator, calculus, proximal, splittings, synthetic
 from fixpoint.algebra import product
+from fixpoint.constants.region import Region
 from fixpoint.operator import Constants
-from fixpoint.region import Region
 from fixpoint.testing.declared_constants import INEQUALITIES, refutation
 
 LARGEST = sys.float_info.max

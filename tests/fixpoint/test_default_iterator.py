@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from problems import problem
 
 from fixpoint import Anderson, Extragradient, Status, as_operator, fixed_point_of, solve, theory
-from fixpoint.default_iterator import default_iterator
+from fixpoint._default_iterator import default_iterator
 
 few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
 Z0 = torch.zeros(2, 3)

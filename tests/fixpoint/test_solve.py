@@ -16,9 +16,9 @@ from fixpoint import (
     solve,
     synthetic,
 )
+from fixpoint.loop.residual import Residual
 from fixpoint.monitors import Cocoercivity, Convergence, ForwardStepTheorem, Monitor
 from fixpoint.operator import Operator
-from fixpoint.residual import Residual
 from fixpoint.stop import Divergence, NoiseFloor, Stagnation
 
 # Rows
@@ -113,11 +113,11 @@ def test_looking_at_the_flags_less_often_changes_nothing(name, check_every):
 @pytest.mark.parametrize("name", ITERATORS)
 def test_an_iteration_reads_nothing_back_to_the_host(name):
     """On the meta device there is nothing to read: any synchronisation raises."""
-    from fixpoint.iterate import Iterate
     from fixpoint.kernels import row_norm
+    from fixpoint.loop.iterate import Iterate
     from fixpoint.loop.record import RUNNING, recorded
-    from fixpoint.rows import where_rows
     from fixpoint.stop import NonFinite
+    from fixpoint.trees.rows import where_rows
 
     operator = as_operator(lambda z: 0.5 * z)
     rules = (NonFinite(), Residual(rtol=0.1, atol=0.0), Stagnation(), Divergence())

@@ -18,7 +18,7 @@ from fixpoint import (
     synthetic,
     theory,
 )
-from fixpoint.region import Region
+from fixpoint.constants.region import Region
 
 alphas = st.floats(0, 0.99)
 betas = st.floats(0.05, 20)

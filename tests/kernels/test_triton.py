@@ -9,7 +9,7 @@ from problems import ITERATORS, problem
 from fixpoint import as_operator, kernels, solve
 from fixpoint.kernels import walk
 from fixpoint.monitors import Cocoercivity, Convergence
-from fixpoint.rows import select_rows
+from fixpoint.trees.rows import select_rows
 
 pytest.importorskip("triton")
 

@@ -1,0 +1,1 @@
+"""Autoencoders: any encoder and decoder of pictures or videos behind one interface."""

@@ -1,0 +1,99 @@
+"""Loading an autoencoder from a folder in diffusers' format; never from the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MODELS = Path(__file__).parents[1] / "models"
+"""Where the models that come with the package lie."""
+
+PARTS = ("vae", "movq", "vqvae")
+"""What pipelines call the folder of their autoencoder."""
+
+
+def autoencoder_folder(folder: Path) -> Path:
+    """The folder of the autoencoder itself, which may lie inside a pipeline's.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"model folder {folder} {what}")
+    if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
+        parts = [folder / part for part in PARTS if (folder / part).is_dir()]
+        folder = parts[0] if parts else folder / PARTS[0]
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a model folder: it holds neither config.json nor model_index.json "
+            "with a vae folder"
+        )
+    return folder
+
+
+def class_name(folder: Path) -> str:
+    """The name of the class whose configuration lies in the folder.
+
+    Raises:
+        ValueError: its config.json names none.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return str(config["_class_name"])
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / 'config.json'} names no diffusers class") from error
+
+
+def load(folder: Path, name: str, dtype: torch.dtype) -> Any:
+    """The diffusers model of the class `name` in a folder, from safetensors alone.
+
+    Raises:
+        FileNotFoundError: there are no such weights. ValueError: they do not fit, or diffusers
+            refuses them.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"{folder} holds no safetensors weights (pickled ones are never loaded); "
+            "save the model again with save_pretrained(..., safe_serialization=True)"
+        )
+    from diffusers.models import autoencoders
+
+    try:
+        with quiet_diffusers():
+            model, found = getattr(autoencoders, name).from_pretrained(
+                folder,
+                torch_dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # diffusers lets everything through that its parts raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{folder} could not be loaded: {message}") from error
+    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if found.get(kind):
+            raise ValueError(
+                f"the weights in {folder} do not fit its config.json: "
+                f"{len(found[kind])} {kind.replace('_', ' ')}, {found[kind][0]!r} the first"
+            )
+    return model
+
+
+@contextmanager
+def quiet_diffusers() -> Iterator[None]:
+    """Errors alone are reported inside the block."""
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

@@ -1,0 +1,172 @@
+"""The demonstration: one photograph, a known latent, four ways to recover it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fixpoint import schedules
+from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
+from fixpoint.adapters.inversion.invert_picture import (
+    Inversion,
+    invert,
+    invert_by_encoder,
+    invert_by_paper,
+    nmse_db,
+)
+from fixpoint.adapters.pictures.example import PHOTOGRAPH
+from fixpoint.adapters.pictures.observations import EightBit
+from fixpoint.adapters.pictures.pictures import as_pictures
+from fixpoint.adapters.reports.peak_memory import PeakMemory
+
+SIDE = 128
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of the table."""
+
+    name: str
+    nmse_db: float
+    evaluations: int
+    seconds: float
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demonstration measured."""
+
+    picture: Tensor  # (3, height, width), 8-bit values on [-1, 1]
+    truth: Tensor  # z*, (1, channels, rows, columns)
+    measurements: list[Measurement]
+    latents: dict[str, Tensor]
+    curves: dict[str, list[float]]  # NMSE in dB after 1, 2, ... evaluations
+
+    def table(self) -> list[dict[str, Any]]:
+        """A dict a method, as the JSON and the figure show it; None for what is not finite."""
+        return [
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in asdict(measurement).items()
+            }
+            for measurement in self.measurements
+        ]
+
+
+def photograph(side: int = SIDE) -> Tensor:
+    """The middle of the bundled photograph at half its resolution: (1, 3, side, side)."""
+    from PIL import Image
+
+    with Image.open(PHOTOGRAPH) as image:
+        half = image.convert("RGB").resize(
+            (image.width // 2, image.height // 2), Image.Resampling.BOX
+        )
+    left, top = (half.width - side) // 2, (half.height - side) // 2
+    return as_pictures(half.crop((left, top, left + side, top + side))).values
+
+
+def demonstrate(
+    autoencoder: Autoencoder,
+    picture: Tensor,
+    *,
+    evaluations: int = 20,
+    gradient_steps: int = 100,
+    paper_steps: int = 100,
+    say: Callable[[str], object] = lambda line: None,
+    progress: bool = False,
+) -> Demonstration:
+    """Encode a picture to z*, decode z* to an 8-bit picture x, and recover z* from x.
+
+    Args:
+        autoencoder: makes and inverts the picture.
+        picture: (1, 3, height, width) on [-1, 1]; only its encoding is used.
+        evaluations: of E(D(.)) for ours. gradient_steps, paper_steps: for the other two.
+        say: called with a line a method, as they finish.
+        progress: show progress bars.
+    """
+    with torch.no_grad():
+        truth = autoencoder.encode(picture.to(autoencoder.device))
+        seen = EightBit()(autoencoder.decode(truth))
+    curves: dict[str, list[float]] = {}
+
+    def watch(name: str) -> Callable[[Tensor], None]:
+        curves[name] = []
+        return lambda z: curves[name].append(float(nmse_db(z, truth)))
+
+    def encoder(record: Callable[[Tensor], None], bar: bool, steps: int | None) -> Inversion:
+        inversion = invert_by_encoder(autoencoder, seen, value_range=(-1, 1))
+        record(inversion.latent)
+        return inversion
+
+    def gradient(record: Callable[[Tensor], None], bar: bool, steps: int | None) -> Inversion:
+        return invert_by_gradient(
+            autoencoder,
+            seen,
+            steps=steps or gradient_steps,
+            # The better of the paper's two settings, for the stronger baseline.
+            schedule=schedules.constant(0.01),
+            value_range=(-1, 1),
+            callback=lambda step, z: record(z),
+            progress=bar,
+        )
+
+    def paper(record: Callable[[Tensor], None], bar: bool, steps: int | None) -> Inversion:
+        return invert_by_paper(
+            autoencoder,
+            seen,
+            steps=steps or paper_steps,
+            value_range=(-1, 1),
+            callback=lambda iterate: record(iterate.state.point),
+            progress=bar,
+        )
+
+    def ours(record: Callable[[Tensor], None], bar: bool, steps: int | None) -> Inversion:
+        return invert(
+            autoencoder,
+            seen,
+            max_iterations=(steps or evaluations) - 1,
+            value_range=(-1, 1),
+            callback=lambda iterate: record(iterate.state.point),
+            progress=bar,
+        )
+
+    methods = {
+        "encoder alone": encoder,
+        "gradient descent": gradient,
+        "the paper's Adam": paper,
+        "ours": ours,
+    }
+    measurements, latents = [], {}
+    for name, method in methods.items():
+        method(lambda z: None, False, 2)  # two steps first, to warm the libraries up
+        with PeakMemory(autoencoder.device) as memory:
+            inversion = method(watch(name), progress, None)
+        latents[name] = inversion.latent
+        measurements.append(
+            Measurement(
+                name=name,
+                nmse_db=float(nmse_db(inversion.latent, truth)),
+                evaluations=int(inversion.evaluations),
+                seconds=inversion.seconds,
+                peak_bytes=memory.added,
+            )
+        )
+        say(table_row(measurements[-1]))
+    return Demonstration(seen[0].cpu(), truth.cpu(), measurements, latents, curves)
+
+
+def table_head() -> str:
+    head = f"{'method':<18}{'NMSE (dB)':>10}{'evaluations':>13}{'seconds':>9}{'peak MiB':>10}"
+    return head + "\n" + "-" * len(head)
+
+
+def table_row(row: Measurement) -> str:
+    peak = "-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.0f}"
+    return f"{row.name:<18}{row.nmse_db:>10.1f}{row.evaluations:>13}{row.seconds:>9.2f}{peak:>10}"

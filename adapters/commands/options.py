@@ -1,0 +1,97 @@
+"""What the commands share: the options that name a model, and how it is loaded."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+    from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def add_model(
+    parser: argparse.ArgumentParser,
+    *,
+    default: str = "kl",
+    embedded: str = '"kl" or "adversarial", which ship with fixpoint',
+) -> None:
+    """--model, --dtype and --device."""
+    parser.add_argument(
+        "--model",
+        default=default,
+        metavar="DIR",
+        help=f"a folder in diffusers' format, or {embedded} (default {default})",
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
+
+
+def add_diffusion_model(parser: argparse.ArgumentParser) -> None:
+    """--model, --dtype and --device, of a diffusion model."""
+    add_model(
+        parser, default="diffusion", embedded='"diffusion" or "flow", which ship with fixpoint'
+    )
+
+
+def load_autoencoder(options: argparse.Namespace) -> Autoencoder:
+    """The autoencoder named by --model, --dtype and --device."""
+    from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
+
+    dtype, device = placement(options)
+    if options.model in EMBEDDED and not Path(options.model).exists():
+        return Autoencoder.embedded(options.model, dtype=dtype, device=device)
+    return Autoencoder.from_pretrained(options.model, dtype=dtype, device=device)
+
+
+def load_diffusion(options: argparse.Namespace) -> LatentDiffusion:
+    """The diffusion model named by --model, --dtype and --device."""
+    from fixpoint.adapters.diffusion.latent_diffusion import EMBEDDED, LatentDiffusion
+
+    dtype, device = placement(options)
+    if options.model in EMBEDDED and not Path(options.model).exists():
+        return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
+    return LatentDiffusion.from_pretrained(options.model, dtype=dtype, device=device)
+
+
+def check_distinct(pictures: Sequence[Path]) -> None:
+    """Refuse pictures whose results would go by the same name.
+
+    Raises:
+        ValueError: with the names.
+    """
+    stems = [path.stem for path in pictures]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
+
+
+def placement(options: argparse.Namespace) -> tuple[torch.dtype, torch.device]:
+    """The dtype and the device that the options name, once it is sure that they can be used.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    import torch
+
+    try:
+        device = torch.device(options.device)
+        float(torch.zeros(1, device=device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {options.device!r} cannot be used: {one_line(error)}") from None
+    return getattr(torch, options.dtype), device
+
+
+def sayer(quiet: bool) -> Callable[[str], None]:
+    """`print`, or with --quiet nothing."""
+    return (lambda line: None) if quiet else (lambda line: print(line, flush=True))
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Diffusion models around an autoencoder: sampling, its inversion, noise recovery, editing."""

@@ -1,0 +1,292 @@
+"""Sampling with a diffusion model, forwards to the clean latent and back to the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from fixpoint import kernels
+from fixpoint._solve import solve
+from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, default_iterator
+from fixpoint.adapters.diffusion.networks import Network
+from fixpoint.adapters.diffusion.plateau_step import PlateauStep
+from fixpoint.adapters.diffusion.sampler_steps import Schedule
+from fixpoint.iterator import Iterator
+from fixpoint.monitors import Monitor
+from fixpoint.monitors.certificate import Certificate
+from fixpoint.solution import Solution
+from fixpoint.status import Status
+from fixpoint.stop import Below, Divergence, Stagnation, StopRule
+
+Method = Literal["naive", "backward-euler"]
+METHODS = ("naive", "backward-euler")
+PAPER_TOLERANCE = 1e-3**0.5
+"""||T x|| of algorithm 1 in Hong et al. (CVPR 2024), which stops at ||T x||^2 < 1e-3."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A clean latent taken back to its noise; rows in the order of the latents.
+
+    Attributes:
+        noise: z_T, (batch, *latent), of variance 1: what `pipe(latents=...)` takes.
+        latents: at every timestep, in the order of sampling and in the scheduler's scaling; the
+            last one is the clean latent.
+        timesteps: of all latents but the last.
+        evaluations: of the network, per row; with guidance every call counts as two.
+        solutions: of every step, in the order of sampling; empty for the naive inversion.
+    """
+
+    noise: Float[Tensor, "batch *latent"]
+    latents: tuple[Float[Tensor, "batch *latent"], ...]
+    timesteps: tuple[float, ...]
+    evaluations: Int[Tensor, " batch"]
+    solutions: tuple[Solution, ...] = ()
+
+    @property
+    def residuals(self) -> Float[Tensor, "steps batch"] | None:
+        """`||Phi(x_s) - x_t||` of every step; None for the naive inversion, which does not look:
+        `Sampling.residuals` measures it."""
+        if not self.solutions:
+            return None
+        return torch.stack([solution.residual_norm for solution in self.solutions])
+
+    @property
+    def status(self) -> tuple[Status, ...]:
+        """Of every row: of the first step in the order of inversion that was no success, else
+        `CONVERGED`. Empty where no solver ran."""
+        if not self.solutions:
+            return ()
+        rows = zip(*(solution.status for solution in reversed(self.solutions)), strict=True)
+        return tuple(
+            next((status for status in steps if not status.success), Status.CONVERGED)
+            for steps in rows
+        )
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """What the monitors say of every step, in the order of sampling."""
+        return tuple(solution.certificate for solution in self.solutions)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A network that has been told what to draw, and the steps to take with it.
+
+    Made by `LatentDiffusion.sampling`. Latents stay in float32 (or float64, where they are given
+    so), whatever the network computes in.
+
+    Attributes:
+        network: m(x, timestep), with guidance inside.
+        schedule: the steps, from the noisiest on.
+        device: of latents.
+    """
+
+    network: Network
+    schedule: Schedule
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """As the network takes them, from the noisiest on."""
+        return tuple(step.timestep for step in self.schedule.steps)
+
+    def start(self, noise: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *latent"]:
+        """The latent at the first timestep: noise of variance 1 in the scheduler's scaling."""
+        return self._latent(noise, "noise") * self.schedule.noise_scale
+
+    def step(
+        self, latent: Float[Tensor, "batch *latent"], index: int
+    ) -> Float[Tensor, "batch *latent"]:
+        """One step, from `timesteps[index]` to the next cleaner latent.
+
+        Raises:
+            IndexError: there is no such timestep.
+        """
+        self._check_index(index)
+        with torch.no_grad():
+            return self.schedule.steps[index](self.network, self._latent(latent, "latent"))
+
+    def generate(
+        self, noise: Float[Tensor, "batch *latent"], *, progress: bool = False
+    ) -> Float[Tensor, "batch *latent"]:
+        """z_0 from z_T: what the pipeline makes of `latents=noise` with `output_type="latent"`.
+
+        Args:
+            noise: z_T, (batch, *latent), of variance 1.
+            progress: show a progress bar.
+        """
+        latent = self.start(noise)
+        for index in tqdm(range(len(self.schedule.steps)), disable=not progress, desc="sampling"):
+            latent = self.step(latent, index)
+        return latent
+
+    def operator(self, latent: Float[Tensor, "batch *latent"], index: int) -> BackwardEuler:
+        """T x = Phi(x) - latent of one step: its zero is the latent at `timesteps[index]`.
+
+        Args:
+            latent: that the step led to.
+            index: of the step.
+        """
+        self._check_index(index)
+        return BackwardEuler(
+            self.network, self._latent(latent, "latent"), self.schedule.steps[index]
+        )
+
+    def invert(
+        self,
+        latent: Float[Tensor, "batch *latent"],
+        method: Method = "naive",
+        *,
+        iterator: Iterator[Any] | None = None,
+        max_iterations: int | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        stop: Sequence[StopRule] | None = None,
+        monitors: Sequence[Monitor] = (),
+        at_source: bool = False,
+        callback: Callable[[int, Tensor], object] | None = None,
+        progress: bool = False,
+    ) -> Trajectory:
+        """z_T from z_0, step by step against the order of sampling.
+
+        Args:
+            latent: z_0, (batch, *latent), in the pipeline's scaling.
+            method: "naive": one call of the network a step, at the latent that is known (DDIM
+                inversion). "backward-euler": from there on, the implicit equation of every step
+                is solved, so that sampling leads back to the latent.
+            iterator: solves it; by default safeguarded Anderson acceleration.
+            max_iterations: of every step beyond the first evaluation, at most (50).
+            rtol, atol: a row's step is solved where ||Phi(x_s) - x_t|| <= atol + rtol ||x_t||
+                (1e-6 and 1e-8).
+            stop: stop rules; by default divergence and stagnation of the residual.
+            monitors: watch the solver at every step; see `Trajectory.certificates`.
+            at_source: ask the network, for the naive inversion, at the timestep of the latent that
+                is known rather than that of the one that is sought.
+            callback: called after every step with its index and the latent found.
+            progress: show a progress bar.
+
+        Raises:
+            TypeError, ValueError: the latent or an option is not usable; no network was called.
+        """
+        latent = self._latent(latent, "latent")
+        solver = {
+            "iterator": iterator,
+            "max_iterations": max_iterations,
+            "rtol": rtol,
+            "atol": atol,
+            "stop": stop,
+            "monitors": tuple(monitors) or None,
+        }
+        given: dict[str, Any] = {name: value for name, value in solver.items() if value is not None}
+        check_method(method, given)
+        relative, absolute = given.pop("rtol", 1e-6), given.pop("atol", 1e-8)
+        if not all(step.invertible for step in self.schedule.steps):
+            raise ValueError(
+                "the last step keeps nothing of its latent (a network that predicts the sample, "
+                "and no noise at the end): it cannot be inverted; set_alpha_to_one=False leaves a "
+                "little noise"
+            )
+        latents, solutions = [latent], []
+        evaluations = torch.zeros(len(latent), dtype=torch.long)
+        steps = range(len(self.schedule.steps) - 1, -1, -1)
+        for index in tqdm(steps, disable=not progress, desc="inverting the sampling"):
+            operator = self.operator(latent, index)
+            latent = operator.naive(at_source=at_source)
+            evaluations = evaluations + self.network.evaluations
+            if method == "backward-euler":
+                tolerance = absolute + relative * kernels.row_norm(latents[-1])
+                options = self._defaults(index) | given
+                options["stop"] = (Below(level=tolerance), *options["stop"])
+                solution = solve(operator, latent, rtol=0.0, **options)
+                latent = solution.z
+                evaluations = evaluations + self.network.evaluations * solution.evaluations.cpu()
+                solutions.append(solution)
+            latents.append(latent)
+            if callback is not None:
+                callback(index, latent.clone())
+        return Trajectory(
+            noise=latent / self.schedule.noise_scale,
+            latents=tuple(reversed(latents)),
+            timesteps=self.timesteps,
+            evaluations=evaluations,
+            solutions=tuple(reversed(solutions)),
+        )
+
+    def invert_by_paper(
+        self,
+        latent: Float[Tensor, "batch *latent"],
+        *,
+        max_iterations: int = 50,
+        callback: Callable[[int, Tensor], object] | None = None,
+        progress: bool = False,
+    ) -> Trajectory:
+        """Backward Euler by the published rule, for comparison: `PlateauStep`, until
+        ||T x||^2 < 1e-3 (Hong et al., CVPR 2024, algorithm 1, which allows 500 iterations; the
+        paper's own repository 50)."""
+        return self.invert(
+            latent,
+            "backward-euler",
+            iterator=PlateauStep(),
+            max_iterations=max_iterations,
+            rtol=0.0,
+            atol=PAPER_TOLERANCE,
+            stop=(),
+            callback=callback,
+            progress=progress,
+        )
+
+    def residuals(self, trajectory: Trajectory) -> Float[Tensor, "steps batch"]:
+        """`||Phi(x_s) - x_t||` of every step of a trajectory, by one call of the network each."""
+        pairs = zip(trajectory.latents[:-1], trajectory.latents[1:], strict=True)
+        return torch.stack(
+            [
+                kernels.row_norm(self.operator(after, index)(before))
+                for index, (before, after) in enumerate(pairs)
+            ]
+        )
+
+    def _defaults(self, index: int) -> dict[str, Any]:
+        return {
+            "iterator": default_iterator(self.schedule.steps[index]),
+            "max_iterations": 50,
+            "stop": (Divergence(factor=10), Stagnation(window=8, improvement=0.05)),
+        }
+
+    def _check_index(self, index: int) -> None:
+        count = len(self.schedule.steps)
+        if not 0 <= index < count:
+            raise IndexError(f"index must lie in 0 to {count - 1}, got {index}")
+
+    def _latent(self, latent: Tensor, what: str) -> Tensor:
+        if not isinstance(latent, Tensor) or not latent.is_floating_point():
+            kind = latent.dtype if isinstance(latent, Tensor) else type(latent).__name__
+            raise TypeError(f"the {what} must be a floating-point tensor, got {kind}")
+        if latent.dim() < 2:
+            raise ValueError(
+                f"the {what} must have the batch first, (batch, *latent), got {tuple(latent.shape)}"
+            )
+        if not latent.numel():
+            raise ValueError(f"the {what} is empty: it has shape {tuple(latent.shape)}")
+        wide = latent.dtype == torch.float64
+        return latent.detach().to(self.device, torch.float64 if wide else torch.float32)
+
+
+def check_method(method: str, options: dict[str, Any]) -> None:
+    """Refuse an unknown method of inverting a sampling, or options that it does not have.
+
+    Raises:
+        ValueError: with what there is.
+    """
+    if method not in METHODS:
+        raise ValueError(f"methods: {', '.join(METHODS)}; got {method!r}")
+    if method == "naive" and options:
+        raise ValueError(
+            f"{', '.join(options)}: options of method='backward-euler', not of the naive inversion"
+        )

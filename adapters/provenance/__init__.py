@@ -1,0 +1,1 @@
+"""Where a picture comes from: tree-ring watermarks and attribution, with p-values."""

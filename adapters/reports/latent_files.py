@@ -1,0 +1,95 @@
+"""Files of numbers, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fixpoint.checkpoints.whole_file import write_whole
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A mapping as indented JSON; NaN and infinity are refused."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def finite_or_none(value: float) -> float | None:
+    """The number as JSON can hold it, which knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
+def write_latent(
+    path: Path, latent: Tensor, metadata: dict[str, str], *, name: str = "latent"
+) -> None:
+    """Latents as safetensors under their name."""
+    from safetensors.torch import save_file
+
+    tensors = {name: latent.detach().cpu().contiguous()}
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def read_latent(path: Path, *, name: str = "latent") -> Tensor:
+    """The tensor of this name of a safetensors file, or the only one it holds.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds several others.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if name in tensors:
+        return tensors[name]
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    raise ValueError(f'{path} holds no tensor "{name}", but {sorted(tensors)}')
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that a folder for results is there or can be made, without making it.
+
+    Raises:
+        ValueError: files cannot be written there.
+    """
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"cannot write to folder {folder}: {reason}") from error
+
+
+def check_outputs(folder: Path, json_file: Path | None) -> None:
+    """What a command is about to write, checked before it spends any work.
+
+    Raises:
+        ValueError: the folder or the file cannot be written.
+    """
+    check_folder(folder)
+    if json_file is not None:
+        check_file(json_file)
+
+
+def check_file(path: Path) -> None:
+    """Make sure that a file can be written.
+
+    Raises:
+        ValueError: it is a folder, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"cannot write to {path}: it is a folder")
+    if not path.exists() or path.is_file():
+        check_folder(path.resolve().parent)

@@ -1,0 +1,1 @@
+"""Whether the theorems hold on an autoencoder: `fixpoint verify`."""

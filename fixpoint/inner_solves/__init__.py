@@ -1,0 +1,1 @@
+"""Linear systems and resolvents that are solved within a run, row by row."""

@@ -1,0 +1,236 @@
+"""What every operator must satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.operator import Operator
+from fixpoint.testing.broken_property import BrokenProperty, numbers
+from fixpoint.testing.declared_constants import INEQUALITIES, Pair, refutation
+from fixpoint.testing.trees import first_difference, not_per_row
+from fixpoint.trees.rows import expand_rows, select_rows
+
+
+@torch.no_grad()
+def check_operator(
+    operator: Operator,
+    z: Float[Tensor, "batch *shape"] | None = None,
+    *,
+    scale: float = 1.0,
+    row_tolerance: float = 0.0,
+    rounding: float | None = None,
+    examples: int = 36,
+) -> None:
+    """Check an operator at pairs of points a, b around `z`, the simplest first.
+
+    The properties, by the names that a failure gives:
+
+    - "input is not modified"
+    - "shape, dtype and device are kept"
+    - "evaluations are repeatable": equal bit for bit; `evaluate` agrees with calling
+    - "rows are independent": a row alone is the row in the batch; another row, changed from a
+      to b or NaN, is not noticed
+    - "declared cocoercivity holds", and likewise lipschitz, strong_monotonicity, averagedness,
+      on sampled pairs of points, turned towards the worst directions by power iteration. Finitely
+      many pairs can refute a constant, never prove it.
+    - "select agrees": `select(rows)` is the same map, with the same constants, on those rows
+    - "declared zero is a zero": of an operator with an attribute `zero`
+
+    Args:
+        operator: T.
+        z: (batch, *shape) with at least two rows, the points to sample around; the operator's own
+            `zero` unless given.
+        scale: how far from `z` to sample, about, in Euclidean norm of a row.
+        row_tolerance: relative difference that passes between a row alone and the row in a batch.
+            0 asks for equality bit for bit; matrix products and convolutions need about 1e-5 in
+            float32.
+        rounding: relative error of a value of T; 64 units in the last place of its dtype unless
+            given. Networks in 16 bits behind a float32 `z` need their own.
+        examples: pairs tried for each property: along the first axis, then in random directions.
+
+    Raises:
+        BrokenProperty: an AssertionError that names the property and the simplest pair.
+        TypeError, ValueError: no points to sample around, or fewer than two rows.
+    """
+    if not isinstance(operator, Operator):
+        raise TypeError(f"expected an Operator, got {operator!r}; wrap it with as_operator")
+    center = getattr(operator, "zero", None) if z is None else z
+    if not isinstance(center, Tensor):
+        raise ValueError("give a point z, (batch, *shape): the operator has no attribute `zero`")
+    if center.dim() < 2 or center.shape[0] < 2:
+        raise ValueError(
+            "rows can be told to be independent only where there are two: z must be "
+            f"(batch, *shape) with batch >= 2, got {tuple(center.shape)}"
+        )
+    eps = torch.finfo(center.dtype).eps
+    trial = _Trial(operator, center, scale, row_tolerance, rounding or 64 * eps)
+    for name, finds in _PROPERTIES:
+        _search(name, finds, trial, examples)
+    _check_zero(trial)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    operator: Operator
+    center: Tensor
+    scale: float
+    row_tolerance: float
+    rounding: float
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Two points a and b = a + step * direction; seed 0 is the direction of the first axis."""
+
+    seed: int
+    offset: float
+    step: float
+
+    def points(self, trial: _Trial) -> tuple[Tensor, Tensor]:
+        a = trial.center + trial.scale * self.offset * self._direction(trial.center, 0)
+        return a, a + trial.scale * self.step * self._direction(trial.center, 1)
+
+    def _direction(self, like: Tensor, which: int) -> Tensor:
+        shape = (like.shape[0], like[0].numel())
+        if self.seed == 0:
+            flat = torch.eye(1, shape[1], dtype=torch.float64).expand(shape)
+        else:
+            generator = torch.Generator().manual_seed(2 * self.seed + which)
+            flat = torch.randn(shape, generator=generator, dtype=torch.float64)
+            flat = flat / flat.norm(dim=1, keepdim=True)
+        return flat.reshape(like.shape).to(like)
+
+
+_PAIRS = [(offset, step) for step in (1.0, 0.1, 0.001, 10.0) for offset in (0.0, 1.0, 10.0)]
+
+_Finds = Callable[[_Trial, Tensor, Tensor], "str | None"]
+
+
+def _search(name: str, finds: _Finds, trial: _Trial, examples: int) -> None:
+    """Raise at the first, that is, the simplest sample where `finds` says what is wrong."""
+    for number in range(examples):
+        seed, pair = divmod(number, len(_PAIRS))
+        a, b = _Sample(seed, *_PAIRS[pair]).points(trial)
+        detail = finds(trial, a, b)
+        if detail:
+            example = f"a = {numbers(a)}, b = {numbers(b)}"
+            raise BrokenProperty(name, trial.operator, detail, example)
+
+
+def _input_is_modified(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+    given = a.clone()
+    trial.operator(given)
+    trial.operator.evaluate(given)
+    found = first_difference(a, given)
+    return found and f"evaluating T changed its argument: {found}"
+
+
+def _kind_changes(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+    value = trial.operator(a)
+    if (value.shape, value.dtype, value.device) == (a.shape, a.dtype, a.device):
+        return None
+    return (
+        f"T returned {tuple(value.shape)} {value.dtype} on {value.device} for "
+        f"{tuple(a.shape)} {a.dtype} on {a.device}"
+    )
+
+
+def _not_repeatable(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+    value = trial.operator(a).clone()
+    trial.operator(b)
+    found = first_difference(value, trial.operator(a))
+    if found:
+        return f"T at one point, evaluated twice: {found}"
+    evaluated, measured = trial.operator.evaluate(a)
+    found = first_difference(value, evaluated)
+    if found:
+        return f"T(z) and evaluate(z): {found}"
+    found = not_per_row(measured, a.shape[0])
+    return found and f"of what evaluate measured, {found}"
+
+
+def _rows_meet(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+    value = trial.operator(a)
+    for row in range(len(a)):
+        mask = expand_rows(torch.arange(len(a), device=a.device) == row, a)
+        for other, words in ((b, "another point"), (torch.full_like(a, torch.nan), "NaN")):
+            disturbed = trial.operator(torch.where(mask, other, a))
+            found = first_difference(torch.where(mask, 0, value), torch.where(mask, 0, disturbed))
+            if found:
+                return f"row {row}, made {words}, moves another row: {found}"
+    for row in range(len(a)):
+        index = torch.tensor([row], device=a.device)
+        alone = trial.operator.select(index)(a[index])
+        text = _rows_differ(trial, value[index], alone)
+        if text:
+            return f"row {row} of {len(a)}, in the batch and alone: {text}"
+    return None
+
+
+def _select_disagrees(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+    value = trial.operator(a)
+    last = len(a) - 1
+    for rows in ([*range(last, -1, -1)], [last], [last, 0]):
+        index = torch.tensor(rows, device=a.device)
+        selected = trial.operator.select(index)
+        text = _rows_differ(trial, select_rows(value, index), selected(select_rows(a, index)))
+        if text:
+            return f"T on the rows {rows}, selected after and before: {text}"
+        again = torch.arange(len(rows) - 1, -1, -1, device=a.device)
+        twice = selected.select(again)(select_rows(a, index[again]))
+        text = _rows_differ(trial, select_rows(value, index[again]), twice)
+        if text:
+            return f"T on the rows {rows}, reversed by a second select: {text}"
+        for name in INEQUALITIES:
+            kept, was = getattr(selected, name), getattr(trial.operator, name)
+            if kept != was:
+                return f"{name} is {was} on all rows and {kept} on the rows {rows}"
+    return None
+
+
+def _rows_differ(trial: _Trial, value: Tensor, other: Tensor) -> str | None:
+    if trial.row_tolerance == 0 or value.shape != other.shape:
+        return first_difference(value, other)
+    apart = kernels.row_norm(value - other)
+    passes = trial.row_tolerance * (kernels.row_norm(value) + kernels.row_norm(other))
+    if bool((apart <= passes).all()):
+        return None
+    return f"they differ by {float(apart.max()):.3g}"
+
+
+def _constant_fails(name: str) -> _Finds:
+    def finds(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+        return refutation(trial.operator, name, a, b, trial.center, trial.rounding)
+
+    return finds
+
+
+def _check_zero(trial: _Trial) -> None:
+    zero = getattr(trial.operator, "zero", None)
+    if not isinstance(zero, Tensor) or zero.shape != trial.center.shape:
+        return
+    pair = Pair(trial.operator, zero, zero + trial.scale * torch.ones_like(zero))
+    value = kernels.row_norm(pair.ta.double())
+    if bool((value > pair.error(trial.rounding, pair.slope, zero)).any()):
+        raise BrokenProperty(
+            "declared zero is a zero",
+            trial.operator,
+            f"||T zero|| = {float(value.max()):.6g}",
+            f"zero = {numbers(zero)}",
+        )
+
+
+_PROPERTIES: list[tuple[str, _Finds]] = [
+    ("input is not modified", _input_is_modified),
+    ("shape, dtype and device are kept", _kind_changes),
+    ("evaluations are repeatable", _not_repeatable),
+    ("rows are independent", _rows_meet),
+    *((f"declared {name} holds", _constant_fails(name)) for name in INEQUALITIES),
+    ("select agrees", _select_disagrees),
+]

@@ -1,0 +1,1 @@
+"""Tensors and trees of tensors with the batch first: their rows."""
