@@ -4,21 +4,16 @@ from fixpoint._moved import moved
 from fixpoint.adapters._moved_modules import MOVED
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.diffusers_classes import AutoencoderClass, autoencoder_classes
+from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, OneStepFlow
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.diffusion.noise_recovery import RecoveredNoise, recover_noise
 from fixpoint.adapters.diffusion.plateau_step import PlateauStep
 from fixpoint.adapters.diffusion.sampling import Sampling, Trajectory
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
+from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion.invert_picture import (
-    Inversion,
-    default_observation,
-    invert,
-    invert_by_encoder,
-    invert_by_paper,
-    nmse_db,
-)
+from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder, invert_by_paper
 from fixpoint.adapters.inversion.regularised import (
     EncoderPrior,
     OnPicture,
@@ -26,8 +21,10 @@ from fixpoint.adapters.inversion.regularised import (
     latent_box,
     latent_prior,
 )
+from fixpoint.adapters.inversion.result import Inversion, nmse_db
 from fixpoint.adapters.inversion.video_windows import VideoInversion, invert_video
 from fixpoint.adapters.pictures.composed_observations import Masked, PerRow
+from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import (
     Clip,
     EightBit,
@@ -38,7 +35,7 @@ from fixpoint.adapters.pictures.observations import (
     WhiteNoise,
 )
 from fixpoint.adapters.pictures.pictures import as_pictures, to_pil
-from fixpoint.adapters.pictures.videos import EachFrame, PerFrame, as_videos
+from fixpoint.adapters.pictures.videos import as_videos
 from fixpoint.adapters.provenance.roc import Roc
 from fixpoint.adapters.provenance.tree_ring import TreeRing, classify
 from fixpoint.adapters.reports.latent_files import read_latent, write_latent

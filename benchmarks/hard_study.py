@@ -37,11 +37,7 @@ from fixpoint.adapters import (
     invert,
     invert_by_gradient,
 )
-from fixpoint.adapters.inversion.invert_picture import (
-    default_iterator,
-    default_observation,
-    default_stop,
-)
+from fixpoint.adapters.inversion.defaults import default_iterator, default_observation, default_stop
 from fixpoint.adapters.pictures.observations import EIGHT_BIT_NOISE
 from fixpoint.adapters.pictures.pictures import as_pictures
 

@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fixpoint import InertialKM, Operator, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, default_observation
-from fixpoint.adapters.inversion.invert_picture import default_iterator
+from fixpoint.adapters.inversion.defaults import default_iterator
 from fixpoint.adapters.reports.latent_files import check_folder, write_json
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.iterator import Iterator as Method

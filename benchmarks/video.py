@@ -28,9 +28,9 @@ from marked_table import fill_in
 from torch import Tensor
 
 from fixpoint.adapters import Autoencoder, EightBit, as_pictures, invert_by_gradient, nmse_db
+from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.commands.demonstration import PHOTOGRAPH
 from fixpoint.adapters.inversion.video_windows import LOOKS_BACK, invert_video
-from fixpoint.adapters.pictures.videos import PerFrame
 from fixpoint.adapters.reports.latent_files import check_folder, write_json
 
 FRAMES, SIDE, QUICK = 16, 96, 32

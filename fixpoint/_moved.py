@@ -17,15 +17,18 @@ from typing import Any
 class _Moved(ModuleType):
     """Stands for a module under its old name."""
 
-    def __init__(self, old: str, new: str) -> None:
+    def __init__(self, package: str, old: str, new: str) -> None:
         super().__init__(old, f"Moved to {new}.")
-        vars(self)["_new"] = new
+        vars(self).update(_package=package, _new=new)
 
     def __getattr__(self, name: str) -> Any:
         # The import system and inspect ask every entry of sys.modules for these.
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(self._new), name)
+        try:
+            value = getattr(importlib.import_module(self._new), name)
+        except AttributeError:  # it went elsewhere when its module was divided
+            value = getattr(importlib.import_module(self._package), name)
         warnings.warn(
             f"{self.__name__} moved to {self._new}; the old name goes with the next release",
             DeprecationWarning,
@@ -49,7 +52,7 @@ def moved(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """
     for old, new in modules.items():
         name = f"{package}.{old}"
-        sys.modules.setdefault(name, _Moved(name, new))
+        sys.modules.setdefault(name, _Moved(package, name, new))
 
     def getattribute(name: str) -> Any:
         if name in modules:

@@ -29,9 +29,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from fixpoint.constants.constants import Constants
 from fixpoint.constants.float_range import LARGEST, LEAST, shifted
 from fixpoint.constants.region import ROUNDING, Region, constants_from_bounds
-from fixpoint.operator import Constants
 
 
 def scaled(known: Any, factor: float) -> Constants:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,35 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fixpoint.constants.constants import Constants as Constants
 from fixpoint.operator_algebra import OperatorAlgebra
 from fixpoint.trees.rows import select_rows
-
-
-@dataclass(frozen=True)
-class Constants:
-    """What is known of an operator; see `Operator` for the inequalities. None: not known.
-
-    Raises:
-        ValueError: a number below 0, except for `strong_monotonicity`, which has to be finite.
-    """
-
-    cocoercivity: float | None = None
-    lipschitz: float | None = None
-    strong_monotonicity: float | None = None
-    averagedness: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is None:
-                continue
-            if name == "strong_monotonicity":
-                if not math.isfinite(value):
-                    raise ValueError(
-                        f"{name} must be a finite number, below 0 for a hypomonotone operator, got "
-                        f"{value}; None where it is not known"
-                    )
-            elif not value >= 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
 
 
 class Operator(OperatorAlgebra, ABC):

@@ -13,13 +13,8 @@ from torch import Tensor
 from fixpoint import schedules
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion.invert_picture import (
-    Inversion,
-    invert,
-    invert_by_encoder,
-    invert_by_paper,
-    nmse_db,
-)
+from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder, invert_by_paper
+from fixpoint.adapters.inversion.result import Inversion, nmse_db
 from fixpoint.adapters.pictures.example import PHOTOGRAPH
 from fixpoint.adapters.pictures.observations import EightBit
 from fixpoint.adapters.pictures.pictures import as_pictures

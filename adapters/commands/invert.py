@@ -12,14 +12,10 @@ import torch
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.commands.options import check_distinct
+from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion.invert_picture import (
-    Inversion,
-    default_observation,
-    invert,
-    invert_by_encoder,
-    invert_by_paper,
-)
+from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder, invert_by_paper
+from fixpoint.adapters.inversion.result import Inversion
 from fixpoint.adapters.pictures.observations import (
     Clip,
     EightBit,

@@ -123,7 +123,7 @@ def _check_model(
 ) -> None:
     """What only the model can tell of the options and pictures."""
     from fixpoint.adapters.diffusion.sampler_steps import schedule_of
-    from fixpoint.adapters.inversion.invert_picture import readable
+    from fixpoint.adapters.inversion.reading import readable
 
     model.check_sampling(
         options.prompt, guidance=options.guidance, negative_prompt=options.negative_prompt

@@ -35,7 +35,8 @@ from fixpoint.adapters.diffusion.noise_recovery import (
 )
 from fixpoint.adapters.diffusion.sampling import Method
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
-from fixpoint.adapters.inversion.invert_picture import default_observation, readable
+from fixpoint.adapters.inversion.defaults import default_observation
+from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.pictures.composed_observations import Masked, PerRow
 from fixpoint.adapters.pictures.pictures import Pictures, read_picture, to_pil
 from fixpoint.iterators import ForwardStep

@@ -19,14 +19,9 @@ from fixpoint.adapters.diffusion.latent_diffusion import as_model
 from fixpoint.adapters.diffusion.sampler_steps import schedule_of
 from fixpoint.adapters.diffusion.sampling import Method, Trajectory, check_method
 from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion.invert_picture import (
-    Inversion,
-    invert,
-    invert_by_encoder,
-    nmse_db,
-    readable,
-    synchronize,
-)
+from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder
+from fixpoint.adapters.inversion.reading import readable
+from fixpoint.adapters.inversion.result import Inversion, nmse_db, synchronize
 from fixpoint.iterator import Iterator
 
 DecoderInverter = Callable[[Autoencoder, Any], Inversion | Tensor]

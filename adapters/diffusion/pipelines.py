@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.diffusion.networks import Condition
 from fixpoint.adapters.diffusion.sampler_steps import Direction
-from fixpoint.adapters.pictures.videos import PerFrame
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.inversion.invert_picture import Inversion, finish, readable, synchronize
+from fixpoint.adapters.inversion.reading import readable
+from fixpoint.adapters.inversion.result import Inversion, finish, synchronize
 from fixpoint.adapters.inversion.row_lbfgs import RowLBFGS
 from fixpoint.adapters.pictures.composed_observations import Masked
 from fixpoint.adapters.pictures.observations import (

@@ -25,15 +25,13 @@ from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.diffusers_classes import Medium
-from fixpoint.adapters.inversion.invert_picture import (
-    Inversion,
-    default_iterator,
-    default_observation,
-    invert,
-    nmse_db,
-)
+from fixpoint.adapters.autoencoders.per_frame import PerFrame
+from fixpoint.adapters.inversion.defaults import default_iterator, default_observation
+from fixpoint.adapters.inversion.invert_picture import invert
+from fixpoint.adapters.inversion.result import Inversion, nmse_db
+from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import Jpeg, Observation, as_observation
-from fixpoint.adapters.pictures.videos import EachFrame, PerFrame, as_videos, check_count
+from fixpoint.adapters.pictures.videos import as_videos, check_count
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.solution import Solution
 from fixpoint.status import Status

@@ -35,12 +35,10 @@ from tqdm import tqdm
 from fixpoint import kernels
 from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
 from fixpoint.adapters.autoencoders.folder import MODELS
-from fixpoint.adapters.inversion.invert_picture import (
-    Inversion,
-    default_observation,
-    invert,
-    readable,
-)
+from fixpoint.adapters.inversion.defaults import default_observation
+from fixpoint.adapters.inversion.invert_picture import invert
+from fixpoint.adapters.inversion.reading import readable
+from fixpoint.adapters.inversion.result import Inversion
 from fixpoint.adapters.pictures.composed_observations import Masked, PerRow
 from fixpoint.adapters.pictures.observations import (
     EIGHT_BIT_NOISE,

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from fixpoint.adapters.provenance.tree_ring import TreeRing
+
+class Key(Protocol):
+    """What tells keys apart; `TreeRing` is one."""
+
+    @property
+    def name(self) -> str: ...
+    def distance(self, noise: Tensor) -> Tensor: ...
+    def angle(self, noise: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Classification:
 
 def classify(
     noise: Float[Tensor, "batch channels rows columns"],
-    keys: Sequence[TreeRing],
+    keys: Sequence[Key],
     *,
     by: str = "distance",
 ) -> Classification:
@@ -57,7 +63,7 @@ def classify(
     return Classification(distances.argmin(1), distances, tuple(key.name for key in keys))
 
 
-def check_names(keys: Sequence[TreeRing]) -> None:
+def check_names(keys: Sequence[Key]) -> None:
     """Make sure that keys can be told apart by name.
 
     Raises:

@@ -5,19 +5,35 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from fixpoint.adapters.inversion.invert_picture import Inversion
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.checkpoints.whole_file import write_whole
+from fixpoint.solution import Solution
+from fixpoint.status import Status
 
 COLOURS = ("#6b7280", "#d97706", "#2563eb", "#16a34a", "#9333ea", "#dc2626")
 
 
-def inversion_figure(path: Path, inversion: Inversion, row: int, title: str) -> None:
+class Inverted(Protocol):
+    """What the figure of an inversion shows; `fixpoint.adapters.Inversion` has it."""
+
+    @property
+    def picture(self) -> Tensor: ...
+    @property
+    def reconstruction(self) -> Tensor: ...
+    @property
+    def psnr_db(self) -> Tensor: ...
+    @property
+    def solution(self) -> Solution | None: ...
+    @property
+    def status(self) -> tuple[Status, ...]: ...
+
+
+def inversion_figure(path: Path, inversion: Inverted, row: int, title: str) -> None:
     """Picture, reconstruction, error map and convergence of one row, as a PNG."""
     from matplotlib.figure import Figure
 

@@ -28,7 +28,7 @@ from fixpoint import kernels, schedules
 from fixpoint._solve import solve
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
-from fixpoint.adapters.inversion.invert_picture import nmse_db
+from fixpoint.adapters.inversion.result import nmse_db
 from fixpoint.adapters.pictures.pictures import check_sides
 from fixpoint.adapters.reports.versions import versions
 from fixpoint.adapters.verification.crops import Crop, observation_of

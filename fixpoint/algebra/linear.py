@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from fixpoint.calculus import total
+from fixpoint.constants.constants import Constants
 from fixpoint.constants.region import Region
-from fixpoint.operator import Constants, Operator
+from fixpoint.operator import Operator
 from fixpoint.trees.rows import select_rows
 
 

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fixpoint.constants.constants import Constants
 from fixpoint.constants.float_range import LARGEST, LEAST, largest_exponent, quotient, shifted
-from fixpoint.operator import Constants
 
 Moebius = tuple[float, float, float, float]  # (p, q, r, t) is z -> (p z + q) / (r z + t)
 ROUNDING = 1e-12  # relative; of constants that went through a few operations

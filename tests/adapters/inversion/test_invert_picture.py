@@ -24,11 +24,7 @@ from fixpoint.adapters import (
     nmse_db,
     to_pil,
 )
-from fixpoint.adapters.inversion.invert_picture import (
-    default_iterator,
-    default_observation,
-    default_stop,
-)
+from fixpoint.adapters.inversion.defaults import default_iterator, default_observation, default_stop
 from fixpoint.adapters.pictures.observations import EIGHT_BIT_NOISE, Function
 from fixpoint.adapters.pictures.pictures import Pictures
 from fixpoint.stop import Divergence, NoiseFloor, Stagnation

@@ -8,11 +8,7 @@ import torch
 from fixpoint import ForwardStep, solve
 from fixpoint.adapters import Clip, EightBit, Identity, Masked, PerRow, WhiteNoise, invert
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
-from fixpoint.adapters.inversion.invert_picture import (
-    default_iterator,
-    default_stop,
-    regularised_stop,
-)
+from fixpoint.adapters.inversion.defaults import default_iterator, default_stop, regularised_stop
 from fixpoint.adapters.inversion.regularised import (
     EncoderPrior,
     OnPicture,

@@ -15,6 +15,7 @@ from PIL import Image
 from fixpoint import Anderson, ForwardStep
 from fixpoint.adapters import Autoencoder, Clip, EightBit, Identity, PerRow, invert
 from fixpoint.adapters.autoencoders.diffusers_classes import Settings
+from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.autoencoders.sizes import Sizes, any_size, one_more_than_multiples_of
 from fixpoint.adapters.commands.demonstration import photograph
 from fixpoint.adapters.inversion.video_windows import (
@@ -24,8 +25,9 @@ from fixpoint.adapters.inversion.video_windows import (
     _collected_later,
     invert_video,
 )
+from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import from_levels
-from fixpoint.adapters.pictures.videos import EachFrame, PerFrame, as_videos
+from fixpoint.adapters.pictures.videos import as_videos
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,75 @@
+"""Autoencoders of pictures that take videos frame by frame."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.diffusers_classes import Medium
+from fixpoint.adapters.autoencoders.sizes import Sizes, any_size
+from fixpoint.adapters.pictures.frames import of_each_frame
+from fixpoint.adapters.pictures.videos import check_count
+
+
+class PerFrame(Autoencoder):
+    """An autoencoder of pictures as one of videos, frame by frame, as LaVie and AnimateDiff do.
+
+    Takes (batch, 3, frames, height, width) and gives latents (batch, channels, frames, rows,
+    columns). The model and everything around it are those of `pictures`.
+
+    Args:
+        pictures: an `Autoencoder` whose medium is "picture".
+        frames_at_once: frames that go through the model together, at most: they bound the memory
+            of a pass, and change nothing else.
+
+    Raises:
+        TypeError, ValueError: `pictures` or `frames_at_once` is something else.
+    """
+
+    def __init__(self, pictures: Autoencoder, *, frames_at_once: int = 8) -> None:
+        if not isinstance(pictures, Autoencoder):
+            raise TypeError(
+                f"expected an Autoencoder, got {type(pictures).__name__}; wrap a diffusers model "
+                "with Autoencoder.from_diffusers"
+            )
+        if pictures.medium != "picture":
+            raise ValueError(
+                f"{type(pictures.model).__name__} is an autoencoder of {pictures.medium}s; only "
+                "one of pictures can be applied frame by frame"
+            )
+        check_count(frames_at_once, "frames_at_once")
+        vars(self).update(vars(pictures))
+        self.pictures = pictures
+        self.frames_at_once = frames_at_once
+        self.sizes = Sizes(
+            ("the number of frames", *pictures.sizes.names), (any_size(), *pictures.sizes.rules)
+        )
+
+    @property
+    def medium(self) -> Medium:
+        return "video"
+
+    def encode(self, x: Tensor) -> Tensor:
+        """E of every frame."""
+        return of_each_frame(self.pictures.encode, x, self.frames_at_once)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """D of every frame."""
+        return of_each_frame(self.pictures.decode, latents, self.frames_at_once)
+
+    def raw(self, latents: Tensor) -> Tensor:
+        """Scaled latents as the model takes them, but for the axis of frames."""
+        return of_each_frame(self.pictures.raw, latents)
+
+    def copy(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> PerFrame:
+        """A copy with weights of its own, see `Autoencoder.copy`."""
+        copied = copy.copy(self)
+        copied.pictures = self.pictures.copy(dtype, channels_last=channels_last)
+        copied.model = copied.pictures.model
+        return copied
+
+    def __repr__(self) -> str:
+        return f"PerFrame({self.pictures!r}, frames_at_once={self.frames_at_once})"

@@ -1,0 +1,109 @@
+"""What an inversion returns, and how far it is from a latent that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fixpoint import kernels
+from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.pictures.observations import Observation
+from fixpoint.adapters.pictures.pictures import to_pil
+from fixpoint.solution import Solution
+from fixpoint.status import Status
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The latents behind a batch of pictures; rows in the order of the pictures.
+
+    Attributes:
+        latent: (batch, channels, rows, columns), float32, in the pipeline's scaling: what
+            `pipe(latents=...)` takes. `autoencoder.raw(latent)` is what the model decodes.
+        picture: the pictures on [-1, 1].
+        reconstruction: D(latent), clipped to [-1, 1].
+        evaluations: per row: of E(D(.)), or gradient steps.
+        seconds: of the whole batch, with E(x) and whatever had to be compiled, without the
+            reconstruction.
+        observation: what was taken to have happened to the decoder's output.
+        solution: the solver's account of the run; None where no solver ran.
+    """
+
+    latent: Float[Tensor, "batch channels rows columns"]
+    picture: Float[Tensor, "batch 3 height width"]
+    reconstruction: Float[Tensor, "batch 3 height width"]
+    evaluations: Int[Tensor, " batch"]
+    seconds: float
+    observation: Observation
+    solution: Solution | None = None
+
+    @property
+    def psnr_db(self) -> Float[Tensor, " batch"]:
+        """Peak signal-to-noise ratio of the reconstruction against the picture, in dB."""
+        error = (self.reconstruction - self.picture).double().square().flatten(1).mean(1)
+        return 10 * (4 / error).log10()
+
+    @property
+    def status(self) -> tuple[Status, ...]:
+        """Why each row ended; empty where no solver ran."""
+        return self.solution.status if self.solution else ()
+
+    def nmse_db(
+        self, truth: Float[Tensor, "batch channels rows columns"]
+    ) -> Float[Tensor, " batch"]:
+        """`10 log10(||latent - truth||^2 / ||truth||^2)` per row, in dB (the paper, section 4)."""
+        return nmse_db(self.latent, truth)
+
+    def to_pil(self) -> list[Any]:
+        """The reconstructions as 8-bit PIL images.
+
+        Raises:
+            ValueError: they are no RGB pictures.
+        """
+        if self.reconstruction.dim() != 4 or self.reconstruction.shape[1] != 3:
+            raise ValueError(
+                "only RGB pictures become PIL images; the reconstruction has shape "
+                f"{tuple(self.reconstruction.shape)}"
+            )
+        return [to_pil(row) for row in self.reconstruction]
+
+
+def nmse_db(
+    latent: Float[Tensor, "batch *shape"], truth: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, " batch"]:
+    """Normalised mean squared error per row, in dB: -20 is an error of a tenth of the norm."""
+    if not latent.numel():
+        return latent.new_zeros(len(latent), dtype=torch.float64)
+    error = kernels.row_norm(latent.double() - truth.double())
+    return 20 * (error / kernels.row_norm(truth.double())).log10()
+
+
+@torch.no_grad()
+def finish(
+    autoencoder: Autoencoder,
+    values: Tensor,
+    latent: Tensor,
+    evaluations: Tensor,
+    seconds: float,
+    observation: Observation,
+    solution: Solution | None = None,
+) -> Inversion:
+    decoded = autoencoder.decode(latent)
+    return Inversion(
+        latent=latent,
+        picture=values,
+        reconstruction=decoded if autoencoder.medium == "audio" else decoded.clamp(-1, 1),
+        evaluations=evaluations,
+        seconds=seconds,
+        observation=observation,
+        solution=solution,
+    )
+
+
+def synchronize(autoencoder: Autoencoder) -> None:
+    if autoencoder.device.type == "cuda":
+        torch.cuda.synchronize(autoencoder.device)
