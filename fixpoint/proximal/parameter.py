@@ -32,6 +32,7 @@ class PerRow:
 
 
 Parameter: TypeAlias = float | Tensor | PerRow
+"""A number or a tensor that all rows share, or `PerRow` one for each."""
 
 
 def elements(
