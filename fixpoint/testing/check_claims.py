@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterator as Iteration
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from fixpoint.iterator import Iterator, TheoremWarning
 from fixpoint.iterators import Adam, Anderson, ForwardStep, Halpern, InertialKM
 from fixpoint.monitors import Monitor
 from fixpoint.operator import as_operator
+from fixpoint.testing.broken_property import BrokenProperty
+from fixpoint.testing.check import Check
 from fixpoint.testing.problems import Problem, ladder
 from fixpoint.testing.watched import Make, iterates, made, memories
 from fixpoint.testing.wrapped import NaNRows, Undeclared
@@ -25,22 +28,33 @@ Finding = tuple[str, Problem]  # what is wrong, and where
 PREFIXES = (1, 2, 3, 5, 8, 13, 21, 38)
 
 
-def check_claims(
-    monitor: Monitor | Make, iterator: Iterator[Any]
-) -> Iteration[tuple[str, Callable[[], Finding | None]]]:
-    """The properties of claims by name, each with a function that looks for a lie.
+def claim_checks(monitor: Monitor | Make, iterator: Iterator[Any]) -> list[Check]:
+    """Checks of claims, one a lie. A monitor whose reports hold no claims passes."""
+    return [
+        Check(name, partial(_search, name, finds, monitor, iterator))
+        for name, finds in (
+            ("no certificate without a zero", _certifies_without_a_zero),
+            ("no limit is refuted by a prefix", _refutes_a_limit),
+            ("no certificate of another iterator", _certifies_another_iterator),
+            ("nothing is claimed of NaN rows", _speaks_of_nan_rows),
+        )
+    ]
 
-    None where the reports of the monitor hold no claims.
-    """
+
+def _search(
+    name: str,
+    finds: Callable[[Monitor | Make, Iterator[Any]], Finding | None],
+    monitor: Monitor | Make,
+    iterator: Iterator[Any],
+) -> BrokenProperty | None:
+    # A monitor without claims may need a zero, which the problems of a lie do not have.
     if not any(claims for _, claims in _claims(monitor, ladder(1.0)[0], iterator, (1,))):
-        return
-    for name, finds in (
-        ("no certificate without a zero", _certifies_without_a_zero),
-        ("no limit is refuted by a prefix", _refutes_a_limit),
-        ("no certificate of another iterator", _certifies_another_iterator),
-        ("nothing is claimed of NaN rows", _speaks_of_nan_rows),
-    ):
-        yield name, lambda finds=finds: finds(monitor, iterator)  # type: ignore[misc]
+        return None
+    finding = finds(monitor, iterator)
+    if finding is None:
+        return None
+    detail, problem = finding
+    return BrokenProperty(name, made(monitor, problem, iterator), detail, str(problem))
 
 
 def _certifies_without_a_zero(monitor: Monitor | Make, iterator: Iterator[Any]) -> Finding | None:

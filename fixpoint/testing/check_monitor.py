@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,25 +19,29 @@ from fixpoint.monitors import Monitor
 from fixpoint.rows import select_rows, where_rows
 from fixpoint.solve import solve
 from fixpoint.testing.broken_property import BrokenProperty
-from fixpoint.testing.check_claims import check_claims
+from fixpoint.testing.check import Check
+from fixpoint.testing.check_claims import claim_checks
 from fixpoint.testing.problems import Problem, ladder, outside
 from fixpoint.testing.trees import first_difference, leaves, not_per_row
 from fixpoint.testing.watched import Make, iterates, made, memories
 from fixpoint.testing.wrapped import Recorded
 
 
-@torch.no_grad()
-def check_monitor(
+def monitor_checks(
     monitor: Monitor | Make,
     *,
     iterator: Iterator[Any] | None = None,
     problems: Sequence[Problem] | None = None,
     certified: Callable[[Any], Tensor | bool] | None = None,
     runs_outside: Sequence[tuple[Problem, Iterator[Any]]] | None = None,
-) -> None:
-    """Check a monitor on runs of an iterator, on the smallest problems first.
+) -> list[Check]:
+    """Checks of a monitor, one a property, each on runs of an iterator on the smallest problems.
 
-    The properties, by the names that a failure gives:
+        @pytest.mark.parametrize("check", monitor_checks(MyMonitor()))
+        def test_my_monitor(check):
+            check()
+
+    Nothing is run before a check is called. The properties, by the names that a failure gives:
 
     - "no evaluation is added"
     - "states are not modified" by start or watch
@@ -48,7 +53,7 @@ def check_monitor(
     - "report keeps the rows in order": the tensors of a report with the batch first
     - "no false certificate", where `certified` is given
 
-    Of reports that hold claims of a theorem, also:
+    Of reports that hold claims of a theorem (others pass):
 
     - "no certificate without a zero": a conclusion, for an operator that has none
     - "no limit is refuted by a prefix": a conclusion, on a run that the theorem covers
@@ -67,23 +72,17 @@ def check_monitor(
             `iterator`.
 
     Raises:
-        BrokenProperty: an AssertionError that names the property and the smallest problem.
         TypeError: `monitor` is neither.
     """
     if not isinstance(monitor, Monitor) and (isinstance(monitor, type) or not callable(monitor)):
         raise TypeError(f"expected a Monitor instance or a function making one, got {monitor!r}")
     iterator = ForwardStep(step_size=1.0) if iterator is None else iterator
-    for name, finds in _PROPERTIES:
-        for problem in ladder(1.0) if problems is None else problems:
-            subject = made(monitor, problem, iterator)
-            detail = finds(monitor, problem, iterator)
-            if detail:
-                raise BrokenProperty(name, subject, detail, str(problem))
-    for name, looks in check_claims(monitor, iterator):
-        lie = looks()
-        if lie is not None:
-            detail, problem = lie
-            raise BrokenProperty(name, made(monitor, problem, iterator), detail, str(problem))
+    problems = ladder(1.0) if problems is None else list(problems)
+    checks = [
+        Check(name, partial(_search, name, finds, monitor, iterator, problems))
+        for name, finds in _PROPERTIES
+    ]
+    checks += claim_checks(monitor, iterator)
     if certified is not None:
         if runs_outside is None:
             runs_outside = [
@@ -92,12 +91,54 @@ def check_monitor(
                 for run in outside(1.0, dtype)
                 if isinstance(run[1], type(iterator))
             ]
-        _check_certificates(monitor, certified, runs_outside)
+        search = partial(_search_certificates, monitor, certified, runs_outside)
+        checks.append(Check("no false certificate", search))
+    return checks
+
+
+def check_monitor(
+    monitor: Monitor | Make,
+    *,
+    iterator: Iterator[Any] | None = None,
+    problems: Sequence[Problem] | None = None,
+    certified: Callable[[Any], Tensor | bool] | None = None,
+    runs_outside: Sequence[tuple[Problem, Iterator[Any]]] | None = None,
+) -> None:
+    """Call all `monitor_checks`, which has the properties and the arguments.
+
+    Raises:
+        BrokenProperty: an AssertionError that names the first property that is broken, and the
+            smallest problem.
+        TypeError: `monitor` is neither a monitor nor a function that makes one.
+    """
+    for check in monitor_checks(
+        monitor,
+        iterator=iterator,
+        problems=problems,
+        certified=certified,
+        runs_outside=runs_outside,
+    ):
+        check()
 
 
 _STEPS = 8
 
 _Finds = Callable[[Monitor | Make, Problem, Iterator[Any]], str | None]
+
+
+def _search(
+    name: str,
+    finds: _Finds,
+    monitor: Monitor | Make,
+    iterator: Iterator[Any],
+    problems: Sequence[Problem],
+) -> BrokenProperty | None:
+    for problem in problems:
+        subject = made(monitor, problem, iterator)
+        detail = finds(monitor, problem, iterator)
+        if detail:
+            return BrokenProperty(name, subject, detail, str(problem))
+    return None
 
 
 def _modifies_states(
@@ -285,11 +326,11 @@ def _reports_differ(a: dict[str, Tensor], b: dict[str, Tensor]) -> str | None:
     return None
 
 
-def _check_certificates(
+def _search_certificates(
     monitor: Monitor | Make,
     certified: Callable[[Any], Tensor | bool],
     runs: Sequence[tuple[Problem, Iterator[Any]]],
-) -> None:
+) -> BrokenProperty | None:
     for problem, iterator in runs:
         subject = made(monitor, problem, iterator)
         with warnings.catch_warnings():
@@ -307,13 +348,14 @@ def _check_certificates(
                 )
                 said = torch.as_tensor(certified(solution.monitors[0]))
                 if bool(said.any()):
-                    raise BrokenProperty(
+                    return BrokenProperty(
                         "no false certificate",
                         subject,
                         f"{iterator!r} is certified after {steps} steps, in rows "
                         f"{said.reshape(-1).nonzero().flatten().tolist()}",
                         str(problem),
                     )
+    return None
 
 
 _PROPERTIES: list[tuple[str, _Finds]] = [

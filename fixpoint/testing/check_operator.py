@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -13,12 +14,12 @@ from fixpoint import kernels
 from fixpoint.operator import Operator
 from fixpoint.rows import expand_rows, select_rows
 from fixpoint.testing.broken_property import BrokenProperty, numbers
+from fixpoint.testing.check import Check
 from fixpoint.testing.declared_constants import INEQUALITIES, Pair, refutation
 from fixpoint.testing.trees import first_difference, not_per_row
 
 
-@torch.no_grad()
-def check_operator(
+def operator_checks(
     operator: Operator,
     z: Float[Tensor, "batch *shape"] | None = None,
     *,
@@ -26,10 +27,15 @@ def check_operator(
     row_tolerance: float = 0.0,
     rounding: float | None = None,
     examples: int = 36,
-) -> None:
-    """Check an operator at pairs of points a, b around `z`, the simplest first.
+) -> list[Check]:
+    """Checks of an operator, one a property, each at pairs of points a, b around `z`.
 
-    The properties, by the names that a failure gives:
+        @pytest.mark.parametrize("check", operator_checks(my_operator, z))
+        def test_my_operator(check):
+            check()
+
+    The simplest pairs come first. Nothing is evaluated before a check is called. The properties,
+    by the names that a failure gives:
 
     - "input is not modified"
     - "shape, dtype and device are kept"
@@ -37,8 +43,8 @@ def check_operator(
     - "rows are independent": a row alone is the row in the batch; another row, changed from a
       to b or NaN, is not noticed
     - "declared cocoercivity holds", and likewise lipschitz, strong_monotonicity, averagedness,
-      on sampled pairs of points, turned towards the worst directions by power iteration. Finitely
-      many pairs can refute a constant, never prove it.
+      where they are declared: on sampled pairs of points, turned towards the worst directions by
+      power iteration. Finitely many pairs can refute a constant, never prove it.
     - "select agrees": `select(rows)` is the same map, with the same constants, on those rows
     - "declared zero is a zero": of an operator with an attribute `zero`
 
@@ -55,7 +61,6 @@ def check_operator(
         examples: pairs tried for each property: along the first axis, then in random directions.
 
     Raises:
-        BrokenProperty: an AssertionError that names the property and the simplest pair.
         TypeError, ValueError: no points to sample around, or fewer than two rows.
     """
     if not isinstance(operator, Operator):
@@ -70,9 +75,52 @@ def check_operator(
         )
     eps = torch.finfo(center.dtype).eps
     trial = _Trial(operator, center, scale, row_tolerance, rounding or 64 * eps)
-    for name, finds in _PROPERTIES:
-        _search(name, finds, trial, examples)
-    _check_zero(trial)
+    properties: list[tuple[str, _Finds]] = [
+        ("input is not modified", _input_is_modified),
+        ("shape, dtype and device are kept", _kind_changes),
+        ("evaluations are repeatable", _not_repeatable),
+        ("rows are independent", _rows_meet),
+        *(
+            (f"declared {name} holds", partial(_constant_fails, name))
+            for name in INEQUALITIES
+            if getattr(operator, name) is not None
+        ),
+        ("select agrees", _select_disagrees),
+    ]
+    checks = [
+        Check(name, partial(_search, name, finds, trial, examples)) for name, finds in properties
+    ]
+    zero = getattr(operator, "zero", None)
+    if isinstance(zero, Tensor) and zero.shape == center.shape:
+        checks.append(Check("declared zero is a zero", partial(_search_zero, trial, zero)))
+    return checks
+
+
+def check_operator(
+    operator: Operator,
+    z: Float[Tensor, "batch *shape"] | None = None,
+    *,
+    scale: float = 1.0,
+    row_tolerance: float = 0.0,
+    rounding: float | None = None,
+    examples: int = 36,
+) -> None:
+    """Call all `operator_checks`, which has the properties and the arguments.
+
+    Raises:
+        BrokenProperty: an AssertionError that names the first property that is broken, and the
+            simplest pair.
+        TypeError, ValueError: no points to sample around, or fewer than two rows.
+    """
+    for check in operator_checks(
+        operator,
+        z,
+        scale=scale,
+        row_tolerance=row_tolerance,
+        rounding=rounding,
+        examples=examples,
+    ):
+        check()
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +160,16 @@ _PAIRS = [(offset, step) for step in (1.0, 0.1, 0.001, 10.0) for offset in (0.0,
 _Finds = Callable[[_Trial, Tensor, Tensor], "str | None"]
 
 
-def _search(name: str, finds: _Finds, trial: _Trial, examples: int) -> None:
-    """Raise at the first, that is, the simplest sample where `finds` says what is wrong."""
+def _search(name: str, finds: _Finds, trial: _Trial, examples: int) -> BrokenProperty | None:
+    """The failure at the first, that is, the simplest sample where `finds` says what is wrong."""
     for number in range(examples):
         seed, pair = divmod(number, len(_PAIRS))
         a, b = _Sample(seed, *_PAIRS[pair]).points(trial)
         detail = finds(trial, a, b)
         if detail:
             example = f"a = {numbers(a)}, b = {numbers(b)}"
-            raise BrokenProperty(name, trial.operator, detail, example)
+            return BrokenProperty(name, trial.operator, detail, example)
+    return None
 
 
 def _input_is_modified(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
@@ -204,33 +253,18 @@ def _rows_differ(trial: _Trial, value: Tensor, other: Tensor) -> str | None:
     return f"they differ by {float(apart.max()):.3g}"
 
 
-def _constant_fails(name: str) -> _Finds:
-    def finds(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
-        return refutation(trial.operator, name, a, b, trial.center, trial.rounding)
-
-    return finds
+def _constant_fails(name: str, trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+    return refutation(trial.operator, name, a, b, trial.center, trial.rounding)
 
 
-def _check_zero(trial: _Trial) -> None:
-    zero = getattr(trial.operator, "zero", None)
-    if not isinstance(zero, Tensor) or zero.shape != trial.center.shape:
-        return
+def _search_zero(trial: _Trial, zero: Tensor) -> BrokenProperty | None:
     pair = Pair(trial.operator, zero, zero + trial.scale * torch.ones_like(zero))
     value = kernels.row_norm(pair.ta.double())
-    if bool((value > pair.error(trial.rounding, pair.slope, zero)).any()):
-        raise BrokenProperty(
-            "declared zero is a zero",
-            trial.operator,
-            f"||T zero|| = {float(value.max()):.6g}",
-            f"zero = {numbers(zero)}",
-        )
-
-
-_PROPERTIES: list[tuple[str, _Finds]] = [
-    ("input is not modified", _input_is_modified),
-    ("shape, dtype and device are kept", _kind_changes),
-    ("evaluations are repeatable", _not_repeatable),
-    ("rows are independent", _rows_meet),
-    *((f"declared {name} holds", _constant_fails(name)) for name in INEQUALITIES),
-    ("select agrees", _select_disagrees),
-]
+    if bool((value <= pair.error(trial.rounding, pair.slope, zero)).all()):
+        return None
+    return BrokenProperty(
+        "declared zero is a zero",
+        trial.operator,
+        f"||T zero|| = {float(value.max()):.6g}",
+        f"zero = {numbers(zero)}",
+    )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from problems import ITERATORS
 
 from fixpoint import ForwardStep, InertialKM, Iterator, State, as_operator
-from fixpoint.testing import Problem, check_iterator, iterators, ladder
+from fixpoint.testing import Problem, check_iterator, iterator_checks, iterators, ladder
 
 few = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 
@@ -31,15 +31,26 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", ITERATORS)
-def test_every_iterator_of_the_library_passes(name):
-    check_iterator(
+def checks_of(name):
+    return iterator_checks(
         ITERATORS[name],
         problems_of(name),
         cocoercivity=0.8,
         changes=CHANGES[name],
         scale_equivariant=name in ("forward step", "inertial KM", "Halpern", "Broyden"),
     )
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{name}-{check.__name__}")
+        for name in ITERATORS
+        for check in checks_of(name)
+    ],
+)
+def test_every_iterator_of_the_library_passes(check):
+    check()
 
 
 @given(
