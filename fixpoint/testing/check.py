@@ -1,4 +1,4 @@
-"""One property of one object, as a function that can be called on its own."""
+"""One property of one object, as a callable without arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What every iterator must satisfy."""
+"""The properties that every iterator must have.
+
+A function that checks a property returns a description of its violation, or None.
+"""
 
 from __future__ import annotations
 
@@ -50,23 +53,23 @@ def iterator_checks(
     - "old state is untouched" by a step, bit for bit
     - "steps are pure": the same state gives the same next one
     - "residual is T at point": bit for bit, undamped; `point` is the tensor T was given
-    - "a refused trial is no iterate": where a state says `accepted`, z is the point in rows where
-      it was, and the z before it in the others
+    - "a refused trial is no iterate": if a state has `accepted`, then z is the point in accepted
+      rows, and the z of the state before in the others
     - "no success without a zero": on `runaways()`, at tolerances from 1e-2 to 1e-8
     - "state has the batch first": every tensor, and none in a list
     - "rows are independent": a row alone runs as it does in the batch, bit for bit; a row of NaN
-      is not noticed
+      changes no other row
     - "select and step commute": bit for bit
     - "shape, dtype and device are kept", in float64, float32, bfloat16 and float16
     - "rows may have any shape": (batch, 2, 2, 1) runs as (batch, 4) does, up to rounding
     - "shift equivariance": shifting zero and start shifts the iterates, up to rounding
-    - "scale equivariance", on request, of methods that have it: not Adam
+    - "scale equivariance", if `scale_equivariant`: Adam, for example, does not have it
     - "option NAME changes the iterates", for every option in `changes`
-    - "converges": on every problem, and what is reported is the true residual
-    - "proven rate": of `ForwardStep` and `InertialKM`, where the problem's cocoercivity and zero
-      are known, and of any iterator with a method
-      `residual_bound(distance, cocoercivity, iterations)` that bounds the least `||T point||` of
-      so many steps from a start at `distance` from a zero
+    - "converges": on every problem, and the reported residual is the true one
+    - "proven rate": on problems with known cocoercivity and zero, for `ForwardStep`, `InertialKM`
+      and any iterator with a method `residual_bound(distance, cocoercivity, iterations)`. The
+      method bounds the least `||T point||` of `iterations` steps from a start at `distance` from
+      a zero
 
     Args:
         iterator: an instance, with admissible settings.
@@ -86,8 +89,8 @@ def iterator_checks(
     if cocoercivity is None:
         declared = getattr(iterator, "cocoercivity", getattr(iterator, "step_size", 1.0))
         cocoercivity = float(declared)
-    rungs = ladder(cocoercivity)
-    problems = rungs if problems is None else list(problems)
+    default_problems = ladder(cocoercivity)
+    problems = default_problems if problems is None else list(problems)
     if not problems:
         raise ValueError("there is no problem to check the iterator on")
     changes = changes or {}
@@ -95,17 +98,18 @@ def iterator_checks(
 
     runs = _Runs(iterator, rtol, max_iterations)
     checks = [runs.check("options are frozen", _is_not_frozen, problems[:1])]
-    for name, finds in _PROPERTIES:
-        checks.append(runs.check(name, finds, rungs if finds is _kind_changes else problems))
+    for name, violation in _VIOLATIONS:
+        known = violation is _shape_or_dtype_changes  # a user's operator may have one dtype
+        checks.append(runs.check(name, violation, default_problems if known else problems))
     if scale_equivariant:
-        checks.append(runs.check("scale equivariance", _scale_matters, problems))
+        checks.append(runs.check("scale equivariance", _scale_equivariance_fails, problems))
     for option, value in changes.items():
-        search = partial(_search_change, iterator, problems, option, value)
+        search = partial(_search_unused_option, iterator, problems, option, value)
         checks.append(Check(f"option {option} changes the iterates", search))
     checks.append(runs.check("no success without a zero", _succeeds_without_a_zero, runaways()))
-    checks.append(runs.check("converges", _fails_to_converge, problems))
+    checks.append(runs.check("converges", _does_not_converge, problems))
     if any(_proven_bound(iterator, problem) for problem in problems):
-        checks.append(runs.check("proven rate", _misses_its_rate, problems))
+        checks.append(runs.check("proven rate", _rate_is_missed, problems))
     return checks
 
 
@@ -139,25 +143,25 @@ def check_iterator(
 
 
 _STEPS = 6
-_LONG = 40  # long enough for a near row to end before a far one
+_LONG_RUN = 40  # steps; rows that start near the zero converge before the others
 
 
 @dataclass(frozen=True)
 class _Runs:
-    """Runs of an iterator."""
+    """Runs of one iterator, and the checks made of them."""
 
     iterator: Iterator[Any]
     rtol: float
     max_iterations: int
 
-    def check(self, name: str, finds: _Finds, problems: Sequence[Problem]) -> Check:
-        return Check(name, partial(self.search, name, finds, problems))
+    def check(self, name: str, violation: _Violation, problems: Sequence[Problem]) -> Check:
+        return Check(name, partial(self.search, name, violation, problems))
 
     def search(
-        self, name: str, finds: _Finds, problems: Sequence[Problem]
+        self, name: str, violation: _Violation, problems: Sequence[Problem]
     ) -> BrokenProperty | None:
         for problem in problems:
-            detail = finds(self, problem)
+            detail = violation(self, problem)
             if detail:
                 return BrokenProperty(name, self.iterator, detail, str(problem))
         return None
@@ -169,7 +173,7 @@ class _Runs:
         return states
 
 
-_Finds = Callable[[_Runs, Problem], "str | None"]
+_Violation = Callable[[_Runs, Problem], "str | None"]
 
 
 def _is_not_frozen(runs: _Runs, problem: Problem) -> str | None:
@@ -184,7 +188,7 @@ def _is_not_frozen(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _starts_elsewhere(runs: _Runs, problem: Problem) -> str | None:
+def _start_is_not_z(runs: _Runs, problem: Problem) -> str | None:
     given = problem.start.clone()
     state = runs.iterator.init(problem.operator, given)
     found = first_difference(problem.start, given)
@@ -194,7 +198,7 @@ def _starts_elsewhere(runs: _Runs, problem: Problem) -> str | None:
     return found and f"z and the first state's point: {found}"
 
 
-def _touches_the_old_state(runs: _Runs, problem: Problem) -> str | None:
+def _state_is_modified(runs: _Runs, problem: Problem) -> str | None:
     state = runs.iterator.init(problem.operator, problem.start.clone())
     for step in range(_STEPS):
         before = copy.deepcopy(state)
@@ -206,7 +210,7 @@ def _touches_the_old_state(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _is_not_pure(runs: _Runs, problem: Problem) -> str | None:
+def _step_is_not_pure(runs: _Runs, problem: Problem) -> str | None:
     for number, state in enumerate(runs.states(problem.operator, problem.start)):
         first = runs.iterator.step(problem.operator, state)
         second = runs.iterator.step(problem.operator, state)
@@ -216,7 +220,7 @@ def _is_not_pure(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _reports_another_residual(runs: _Runs, problem: Problem) -> str | None:
+def _residual_is_wrong(runs: _Runs, problem: Problem) -> str | None:
     recorded = Recorded(problem.operator)
     for number, state in enumerate(runs.states(recorded, problem.start)):
         found = first_difference(state.residual, problem.operator(state.point))
@@ -230,8 +234,8 @@ def _reports_another_residual(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _takes_a_trial_for_an_iterate(runs: _Runs, problem: Problem) -> str | None:
-    states = runs.states(problem.operator, problem.start, _LONG)
+def _refused_trial_is_iterate(runs: _Runs, problem: Problem) -> str | None:
+    states = runs.states(problem.operator, problem.start, _LONG_RUN)
     for number, (before, state) in enumerate(itertools.pairwise(states), start=1):
         if state.accepted is None:
             continue
@@ -249,7 +253,7 @@ def _succeeds_without_a_zero(runs: _Runs, problem: Problem) -> str | None:
     return false_success(runs.iterator, problem)
 
 
-def _is_not_per_row(runs: _Runs, problem: Problem) -> str | None:
+def _batch_is_not_first(runs: _Runs, problem: Problem) -> str | None:
     for number, state in enumerate(runs.states(problem.operator, problem.start)):
         found = not_per_row(state, len(problem.start))
         if found:
@@ -260,23 +264,23 @@ def _is_not_per_row(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _rows_meet(runs: _Runs, problem: Problem) -> str | None:
-    together = runs.states(problem.operator, problem.start, _LONG)
+def _rows_are_dependent(runs: _Runs, problem: Problem) -> str | None:
+    together = runs.states(problem.operator, problem.start, _LONG_RUN)
     batch = len(problem.start)
     for row in range(batch):
         index = torch.tensor([row])
         only = problem.select(index)
-        alone = runs.states(only.operator, only.start, _LONG)
+        alone = runs.states(only.operator, only.start, _LONG_RUN)
         for number, (state, single) in enumerate(zip(together, alone, strict=True)):
             found = first_difference(select_rows(state.point, index), single.point)
             if found:
                 return f"row {row} after {number} steps, in the batch and alone: point, {found}"
     for row in range(batch if batch > 1 else 0):
         others = torch.tensor([other for other in range(batch) if other != row])
-        spoilt = NaNRows(problem.operator, torch.arange(batch) == row)
+        with_nan = NaNRows(problem.operator, torch.arange(batch) == row)
         state = clean = together[2]
         for number in range(3):
-            state = runs.iterator.step(spoilt, state)
+            state = runs.iterator.step(with_nan, state)
             clean = runs.iterator.step(problem.operator, clean)
             found = first_difference(state.select(others), clean.select(others))
             if found:
@@ -284,7 +288,7 @@ def _rows_meet(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _select_matters(runs: _Runs, problem: Problem) -> str | None:
+def _select_does_not_commute(runs: _Runs, problem: Problem) -> str | None:
     batch = len(problem.start)
     for rows in ([*range(batch - 1, -1, -1)], [batch - 1], [batch - 1, 0]):
         index = torch.tensor(rows)
@@ -298,7 +302,7 @@ def _select_matters(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _kind_changes(runs: _Runs, problem: Problem) -> str | None:
+def _shape_or_dtype_changes(runs: _Runs, problem: Problem) -> str | None:
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         start = problem.start.to(dtype)
         for number, state in enumerate(runs.states(problem.operator, start)):
@@ -312,7 +316,7 @@ def _kind_changes(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _layout_matters(runs: _Runs, problem: Problem) -> str | None:
+def _row_shape_matters(runs: _Runs, problem: Problem) -> str | None:
     batch, *row = problem.start.shape
     size = problem.start[0].numel()
     shape = (2, size // 2, 1) if size % 2 == 0 else (size, 1, 1)
@@ -322,17 +326,19 @@ def _layout_matters(runs: _Runs, problem: Problem) -> str | None:
     for number, state in enumerate(folded):
         if state.point.shape != (batch, *shape):
             return f"rows of {shape} become rows of {tuple(state.point.shape[1:])}"
-        if not _near(runs, problem, number, flat[number].point, state.point.reshape(batch, *row)):
+        if not _equal_up_to_rounding(
+            runs, problem, number, flat[number].point, state.point.reshape(batch, *row)
+        ):
             return f"after {number} steps rows of {shape} are not where rows of {tuple(row)} are"
     return None
 
 
-def _shift_matters(runs: _Runs, problem: Problem) -> str | None:
+def _shift_equivariance_fails(runs: _Runs, problem: Problem) -> str | None:
     shift = torch.full_like(problem.start, 3.0)
     return _is_not_equivariant(runs, problem, shift, 1.0)
 
 
-def _scale_matters(runs: _Runs, problem: Problem) -> str | None:
+def _scale_equivariance_fails(runs: _Runs, problem: Problem) -> str | None:
     return _is_not_equivariant(runs, problem, torch.zeros_like(problem.start), 4.0)
 
 
@@ -340,37 +346,39 @@ def _is_not_equivariant(runs: _Runs, problem: Problem, shift: Tensor, scale: flo
     plain = runs.states(problem.operator, problem.start)
     moved = runs.states(Moved(problem.operator, shift, scale), problem.start * scale + shift)
     for number, (a, b) in enumerate(zip(plain, moved, strict=True)):
-        back = (b.point - shift) / scale
-        if not _near(runs, problem, number, a.point, back):
-            apart = float((a.point - back).abs().max())
-            words = f"{scale:g} z0 + {float(shift.max()):g}, with the zero moved alike"
-            return f"after {number} steps from {words}, the point is {apart:.3g} off"
+        moved_back = (b.point - shift) / scale
+        if not _equal_up_to_rounding(runs, problem, number, a.point, moved_back):
+            difference = float((a.point - moved_back).abs().max())
+            words = f"{scale:g} z0 + {float(shift.max()):g}, and the zero moved in the same way"
+            return f"after {number} steps from {words}, the point is {difference:.3g} off"
     return None
 
 
-def _near(runs: _Runs, problem: Problem, steps: int, point: Tensor, other: Tensor) -> bool:
-    """Equal up to rounding, and what the method makes of it in so many steps."""
-    apart = (point - other).abs().max()
+def _equal_up_to_rounding(
+    runs: _Runs, problem: Problem, steps: int, point: Tensor, other: Tensor
+) -> bool:
+    """Whether two points agree up to rounding errors that the method may amplify."""
+    difference = (point - other).abs().max()
     size = 1 + problem.start.abs().max() + point.abs().max()
     rounding = torch.finfo(point.dtype).eps
-    if bool(apart <= 1e3 * rounding * size):
+    if bool(difference <= 1e3 * rounding * size):
         return True
-    # Acceleration amplifies rounding, by as much as it amplifies a change of the start.
+    # An accelerated method amplifies rounding as much as it amplifies a change of the start.
     changed = runs.states(problem.operator, problem.start + 8 * rounding * size, steps)
     amplified = (changed[-1].point - point).abs().max()
-    return bool(apart <= 1e3 * (rounding * size + amplified))
+    return bool(difference <= 1e3 * (rounding * size + amplified))
 
 
 def _check_options(iterator: Iterator[Any], changes: Mapping[str, object]) -> None:
     if not dataclasses.is_dataclass(iterator):
-        return  # "options are frozen" says so
+        return  # the check "options are frozen" reports it
     names = [field.name for field in dataclasses.fields(iterator)]
     for option in changes:
         if option not in names:
             raise ValueError(f"{type(iterator).__name__} has no option {option!r}, only {names}")
 
 
-def _search_change(
+def _search_unused_option(
     iterator: Iterator[Any], problems: Sequence[Problem], option: str, value: object
 ) -> BrokenProperty | None:
     changed: Iterator[Any] = dataclasses.replace(iterator, **{option: value})  # type: ignore
@@ -390,7 +398,7 @@ def _search_change(
     )
 
 
-def _fails_to_converge(runs: _Runs, problem: Problem) -> str | None:
+def _does_not_converge(runs: _Runs, problem: Problem) -> str | None:
     solution = solve(
         problem.operator,
         problem.start,
@@ -414,14 +422,14 @@ def _fails_to_converge(runs: _Runs, problem: Problem) -> str | None:
     return None
 
 
-def _misses_its_rate(runs: _Runs, problem: Problem) -> str | None:
+def _rate_is_missed(runs: _Runs, problem: Problem) -> str | None:
     bound = _proven_bound(runs.iterator, problem)
     if bound is None:
         return None
     assert problem.zero is not None
     distances = kernels.row_norm(problem.start - problem.zero)
     least = torch.full_like(distances, torch.inf)
-    for number, state in enumerate(runs.states(problem.operator, problem.start, _LONG)):
+    for number, state in enumerate(runs.states(problem.operator, problem.start, _LONG_RUN)):
         least = torch.minimum(least, kernels.row_norm(state.residual))
         for row, distance in enumerate(distances.tolist()):
             allowed = bound(distance, number) * (1 + 1e-9) + 1e-13
@@ -440,16 +448,16 @@ def _proven_bound(iterator: Iterator[Any], problem: Problem) -> Bound | None:
     return proven_rate(iterator, beta)
 
 
-_PROPERTIES: list[tuple[str, _Finds]] = [
-    ("init starts at z", _starts_elsewhere),
-    ("old state is untouched", _touches_the_old_state),
-    ("steps are pure", _is_not_pure),
-    ("residual is T at point", _reports_another_residual),
-    ("a refused trial is no iterate", _takes_a_trial_for_an_iterate),
-    ("state has the batch first", _is_not_per_row),
-    ("rows are independent", _rows_meet),
-    ("select and step commute", _select_matters),
-    ("shape, dtype and device are kept", _kind_changes),
-    ("rows may have any shape", _layout_matters),
-    ("shift equivariance", _shift_matters),
+_VIOLATIONS: list[tuple[str, _Violation]] = [
+    ("init starts at z", _start_is_not_z),
+    ("old state is untouched", _state_is_modified),
+    ("steps are pure", _step_is_not_pure),
+    ("residual is T at point", _residual_is_wrong),
+    ("a refused trial is no iterate", _refused_trial_is_iterate),
+    ("state has the batch first", _batch_is_not_first),
+    ("rows are independent", _rows_are_dependent),
+    ("select and step commute", _select_does_not_commute),
+    ("shape, dtype and device are kept", _shape_or_dtype_changes),
+    ("rows may have any shape", _row_shape_matters),
+    ("shift equivariance", _shift_equivariance_fails),
 ]
