@@ -1,9 +1,13 @@
-"""What every operator must satisfy."""
+"""The properties that every operator must have.
+
+A function that checks a property returns a description of its violation, or None.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -11,14 +15,14 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.operator import Operator
-from fixpoint.testing.broken_property import BrokenProperty, numbers
+from fixpoint.testing.broken_property import BrokenProperty, format_tensor
+from fixpoint.testing.check import Check
 from fixpoint.testing.declared_constants import INEQUALITIES, Pair, refutation
 from fixpoint.testing.trees import first_difference, not_per_row
 from fixpoint.trees.rows import expand_rows, select_rows
 
 
-@torch.no_grad()
-def check_operator(
+def operator_checks(
     operator: Operator,
     z: Float[Tensor, "batch *shape"] | None = None,
     *,
@@ -26,36 +30,41 @@ def check_operator(
     row_tolerance: float = 0.0,
     rounding: float | None = None,
     examples: int = 36,
-) -> None:
-    """Check an operator at pairs of points a, b around `z`, the simplest first.
+) -> list[Check]:
+    """Checks of an operator, one a property, each at pairs of points a, b around `z`.
 
-    The properties, by the names that a failure gives:
+        @pytest.mark.parametrize("check", operator_checks(my_operator, z))
+        def test_my_operator(check):
+            check()
+
+    The simplest pairs come first. Nothing is evaluated before a check is called. The properties,
+    by the names that a failure gives:
 
     - "input is not modified"
     - "shape, dtype and device are kept"
     - "evaluations are repeatable": equal bit for bit; `evaluate` agrees with calling
-    - "rows are independent": a row alone is the row in the batch; another row, changed from a
-      to b or NaN, is not noticed
+    - "rows are independent": a row alone has the value that it has in the batch; a row that
+      is changed from a to b, or to NaN, changes no other row
     - "declared cocoercivity holds", and likewise lipschitz, strong_monotonicity, averagedness,
-      on sampled pairs of points, turned towards the worst directions by power iteration. Finitely
-      many pairs can refute a constant, never prove it.
+      where they are declared: on sampled pairs of points, which power iteration turns towards the
+      worst directions. Finitely many pairs can refute a constant, but never prove it
     - "select agrees": `select(rows)` is the same map, with the same constants, on those rows
-    - "declared zero is a zero": of an operator with an attribute `zero`
+    - "declared zero is a zero", if the operator has an attribute `zero`
 
     Args:
         operator: T.
-        z: (batch, *shape) with at least two rows, the points to sample around; the operator's own
-            `zero` unless given.
-        scale: how far from `z` to sample, about, in Euclidean norm of a row.
-        row_tolerance: relative difference that passes between a row alone and the row in a batch.
+        z: (batch, *shape), the points to sample around, at least two rows. Default: the
+            operator's `zero`.
+        scale: typical distance of the samples from `z`, as the Euclidean norm of a row.
+        row_tolerance: allowed relative difference between a row alone and the row in a batch.
             0 asks for equality bit for bit; matrix products and convolutions need about 1e-5 in
             float32.
-        rounding: relative error of a value of T; 64 units in the last place of its dtype unless
-            given. Networks in 16 bits behind a float32 `z` need their own.
-        examples: pairs tried for each property: along the first axis, then in random directions.
+        rounding: relative error of a value of T. Default: 64 units in the last place of the dtype
+            of `z`. A network that computes in 16 bits for a float32 `z` needs a larger one.
+        examples: number of pairs for each property, first along the first axis, then in random
+            directions.
 
     Raises:
-        BrokenProperty: an AssertionError that names the property and the simplest pair.
         TypeError, ValueError: no points to sample around, or fewer than two rows.
     """
     if not isinstance(operator, Operator):
@@ -65,14 +74,58 @@ def check_operator(
         raise ValueError("give a point z, (batch, *shape): the operator has no attribute `zero`")
     if center.dim() < 2 or center.shape[0] < 2:
         raise ValueError(
-            "rows can be told to be independent only where there are two: z must be "
+            "row independence can be checked only with two rows or more: z must be "
             f"(batch, *shape) with batch >= 2, got {tuple(center.shape)}"
         )
     eps = torch.finfo(center.dtype).eps
     trial = _Trial(operator, center, scale, row_tolerance, rounding or 64 * eps)
-    for name, finds in _PROPERTIES:
-        _search(name, finds, trial, examples)
-    _check_zero(trial)
+    properties: list[tuple[str, _Violation]] = [
+        ("input is not modified", _input_is_modified),
+        ("shape, dtype and device are kept", _shape_or_dtype_changes),
+        ("evaluations are repeatable", _value_is_not_repeatable),
+        ("rows are independent", _rows_are_dependent),
+        *(
+            (f"declared {name} holds", partial(_constant_fails, name))
+            for name in INEQUALITIES
+            if getattr(operator, name) is not None
+        ),
+        ("select agrees", _select_is_another_map),
+    ]
+    checks = [
+        Check(name, partial(_search, name, violation, trial, examples))
+        for name, violation in properties
+    ]
+    zero = getattr(operator, "zero", None)
+    if isinstance(zero, Tensor) and zero.shape == center.shape:
+        checks.append(Check("declared zero is a zero", partial(_search_zero, trial, zero)))
+    return checks
+
+
+def check_operator(
+    operator: Operator,
+    z: Float[Tensor, "batch *shape"] | None = None,
+    *,
+    scale: float = 1.0,
+    row_tolerance: float = 0.0,
+    rounding: float | None = None,
+    examples: int = 36,
+) -> None:
+    """Call all `operator_checks`, which has the properties and the arguments.
+
+    Raises:
+        BrokenProperty: an AssertionError that names the first property that is broken, and the
+            simplest pair.
+        TypeError, ValueError: no points to sample around, or fewer than two rows.
+    """
+    for check in operator_checks(
+        operator,
+        z,
+        scale=scale,
+        row_tolerance=row_tolerance,
+        rounding=rounding,
+        examples=examples,
+    ):
+        check()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +162,21 @@ class _Sample:
 
 _PAIRS = [(offset, step) for step in (1.0, 0.1, 0.001, 10.0) for offset in (0.0, 1.0, 10.0)]
 
-_Finds = Callable[[_Trial, Tensor, Tensor], "str | None"]
+_Violation = Callable[[_Trial, Tensor, Tensor], "str | None"]
 
 
-def _search(name: str, finds: _Finds, trial: _Trial, examples: int) -> None:
-    """Raise at the first, that is, the simplest sample where `finds` says what is wrong."""
+def _search(
+    name: str, violation: _Violation, trial: _Trial, examples: int
+) -> BrokenProperty | None:
+    """The failure at the first sample that violates the property, which is the simplest one."""
     for number in range(examples):
         seed, pair = divmod(number, len(_PAIRS))
         a, b = _Sample(seed, *_PAIRS[pair]).points(trial)
-        detail = finds(trial, a, b)
+        detail = violation(trial, a, b)
         if detail:
-            example = f"a = {numbers(a)}, b = {numbers(b)}"
-            raise BrokenProperty(name, trial.operator, detail, example)
+            example = f"a = {format_tensor(a)}, b = {format_tensor(b)}"
+            return BrokenProperty(name, trial.operator, detail, example)
+    return None
 
 
 def _input_is_modified(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
@@ -131,7 +187,7 @@ def _input_is_modified(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
     return found and f"evaluating T changed its argument: {found}"
 
 
-def _kind_changes(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+def _shape_or_dtype_changes(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
     value = trial.operator(a)
     if (value.shape, value.dtype, value.device) == (a.shape, a.dtype, a.device):
         return None
@@ -141,7 +197,7 @@ def _kind_changes(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
     )
 
 
-def _not_repeatable(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+def _value_is_not_repeatable(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
     value = trial.operator(a).clone()
     trial.operator(b)
     found = first_difference(value, trial.operator(a))
@@ -155,7 +211,7 @@ def _not_repeatable(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
     return found and f"of what evaluate measured, {found}"
 
 
-def _rows_meet(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+def _rows_are_dependent(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
     value = trial.operator(a)
     for row in range(len(a)):
         mask = expand_rows(torch.arange(len(a), device=a.device) == row, a)
@@ -163,74 +219,59 @@ def _rows_meet(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
             disturbed = trial.operator(torch.where(mask, other, a))
             found = first_difference(torch.where(mask, 0, value), torch.where(mask, 0, disturbed))
             if found:
-                return f"row {row}, made {words}, moves another row: {found}"
+                return f"row {row}, changed to {words}, changes another row: {found}"
     for row in range(len(a)):
         index = torch.tensor([row], device=a.device)
         alone = trial.operator.select(index)(a[index])
-        text = _rows_differ(trial, value[index], alone)
+        text = _row_difference(trial, value[index], alone)
         if text:
             return f"row {row} of {len(a)}, in the batch and alone: {text}"
     return None
 
 
-def _select_disagrees(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+def _select_is_another_map(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
     value = trial.operator(a)
     last = len(a) - 1
     for rows in ([*range(last, -1, -1)], [last], [last, 0]):
         index = torch.tensor(rows, device=a.device)
         selected = trial.operator.select(index)
-        text = _rows_differ(trial, select_rows(value, index), selected(select_rows(a, index)))
+        text = _row_difference(trial, select_rows(value, index), selected(select_rows(a, index)))
         if text:
             return f"T on the rows {rows}, selected after and before: {text}"
         again = torch.arange(len(rows) - 1, -1, -1, device=a.device)
         twice = selected.select(again)(select_rows(a, index[again]))
-        text = _rows_differ(trial, select_rows(value, index[again]), twice)
+        text = _row_difference(trial, select_rows(value, index[again]), twice)
         if text:
             return f"T on the rows {rows}, reversed by a second select: {text}"
         for name in INEQUALITIES:
-            kept, was = getattr(selected, name), getattr(trial.operator, name)
-            if kept != was:
-                return f"{name} is {was} on all rows and {kept} on the rows {rows}"
+            after, before = getattr(selected, name), getattr(trial.operator, name)
+            if after != before:
+                return f"{name} is {before} on all rows and {after} on the rows {rows}"
     return None
 
 
-def _rows_differ(trial: _Trial, value: Tensor, other: Tensor) -> str | None:
+def _row_difference(trial: _Trial, value: Tensor, other: Tensor) -> str | None:
     if trial.row_tolerance == 0 or value.shape != other.shape:
         return first_difference(value, other)
-    apart = kernels.row_norm(value - other)
-    passes = trial.row_tolerance * (kernels.row_norm(value) + kernels.row_norm(other))
-    if bool((apart <= passes).all()):
+    difference = kernels.row_norm(value - other)
+    allowed = trial.row_tolerance * (kernels.row_norm(value) + kernels.row_norm(other))
+    if bool((difference <= allowed).all()):
         return None
-    return f"they differ by {float(apart.max()):.3g}"
+    return f"they differ by {float(difference.max()):.3g}"
 
 
-def _constant_fails(name: str) -> _Finds:
-    def finds(trial: _Trial, a: Tensor, b: Tensor) -> str | None:
-        return refutation(trial.operator, name, a, b, trial.center, trial.rounding)
-
-    return finds
+def _constant_fails(name: str, trial: _Trial, a: Tensor, b: Tensor) -> str | None:
+    return refutation(trial.operator, name, a, b, trial.center, trial.rounding)
 
 
-def _check_zero(trial: _Trial) -> None:
-    zero = getattr(trial.operator, "zero", None)
-    if not isinstance(zero, Tensor) or zero.shape != trial.center.shape:
-        return
+def _search_zero(trial: _Trial, zero: Tensor) -> BrokenProperty | None:
     pair = Pair(trial.operator, zero, zero + trial.scale * torch.ones_like(zero))
     value = kernels.row_norm(pair.ta.double())
-    if bool((value > pair.error(trial.rounding, pair.slope, zero)).any()):
-        raise BrokenProperty(
-            "declared zero is a zero",
-            trial.operator,
-            f"||T zero|| = {float(value.max()):.6g}",
-            f"zero = {numbers(zero)}",
-        )
-
-
-_PROPERTIES: list[tuple[str, _Finds]] = [
-    ("input is not modified", _input_is_modified),
-    ("shape, dtype and device are kept", _kind_changes),
-    ("evaluations are repeatable", _not_repeatable),
-    ("rows are independent", _rows_meet),
-    *((f"declared {name} holds", _constant_fails(name)) for name in INEQUALITIES),
-    ("select agrees", _select_disagrees),
-]
+    if bool((value <= pair.error(trial.rounding, pair.slope, zero)).all()):
+        return None
+    return BrokenProperty(
+        "declared zero is a zero",
+        trial.operator,
+        f"||T zero|| = {float(value.max()):.6g}",
+        f"zero = {format_tensor(zero)}",
+    )

@@ -1,4 +1,4 @@
-"""The failure that the checks report, and how it shows what is involved."""
+"""The error that a failed check raises, and the parts of its message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class BrokenProperty(AssertionError):
-    """A property that an implementation must have and does not.
+    """A required property that an implementation does not have.
 
     Attributes:
         property: its name, as "rows are independent"; the names are stable.
@@ -16,19 +16,19 @@ class BrokenProperty(AssertionError):
     def __init__(self, name: str, subject: object, detail: str, example: str) -> None:
         self.property = name
         super().__init__(
-            f"{name}: broken by {described(subject)}\n  {detail}\n"
+            f"{name}: broken by {describe(subject)}\n  {detail}\n"
             f"  smallest example found: {example}"
         )
 
 
-def described(thing: object) -> str:
-    """Its repr, or the name of its class where it has none of its own."""
+def describe(thing: object) -> str:
+    """The repr of an object, or the name of its class if the class defines no repr."""
     own = type(thing).__repr__ is not object.__repr__
     return repr(thing) if own else type(thing).__name__
 
 
-def numbers(x: Tensor) -> str:
-    """A tensor in a message: its numbers where they are few, else its shape."""
+def format_tensor(x: Tensor) -> str:
+    """The values of a small tensor; shape, dtype and device of a large one."""
     if x.numel() > 24:
         return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"
     return repr(torch.round(x.double(), decimals=6).tolist())

@@ -1,4 +1,4 @@
-"""What the claims of a theorem's monitor must not say: the lies that a certificate can tell."""
+"""Checks for false claims of a monitor that watches a theorem."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterator as Iteration
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,54 +17,67 @@ from fixpoint.iterators import Adam, Anderson, ForwardStep, Halpern, InertialKM
 from fixpoint.monitors import Monitor
 from fixpoint.monitors.certificate import Claim, Verdict
 from fixpoint.operator import as_operator
+from fixpoint.testing.broken_property import BrokenProperty
+from fixpoint.testing.check import Check
+from fixpoint.testing.monitored_run import MonitorOrFactory, iterates, make_monitor, memories
 from fixpoint.testing.problems import Problem, ladder
-from fixpoint.testing.watched import Make, iterates, made, memories
 from fixpoint.testing.wrapped import NaNRows, Undeclared
 
-Finding = tuple[str, Problem]  # what is wrong, and where
+Finding = tuple[str, Problem]  # description of a false claim, and the problem it was made on
 
 PREFIXES = (1, 2, 3, 5, 8, 13, 21, 38)
 
 
-def check_claims(
-    monitor: Monitor | Make, iterator: Iterator[Any]
-) -> Iteration[tuple[str, Callable[[], Finding | None]]]:
-    """The properties of claims by name, each with a function that looks for a lie.
-
-    None where the reports of the monitor hold no claims.
-    """
-    if not any(claims for _, claims in _claims(monitor, ladder(1.0)[0], iterator, (1,))):
-        return
-    for name, finds in (
-        ("no certificate without a zero", _certifies_without_a_zero),
-        ("no limit is refuted by a prefix", _refutes_a_limit),
-        ("no certificate of another iterator", _certifies_another_iterator),
-        ("nothing is claimed of NaN rows", _speaks_of_nan_rows),
-    ):
-        yield name, lambda finds=finds: finds(monitor, iterator)  # type: ignore[misc]
+def claim_checks(monitor: MonitorOrFactory, iterator: Iterator[Any]) -> list[Check]:
+    """One check for each kind of false claim. A monitor whose reports hold no claims passes."""
+    return [
+        Check(name, partial(_search, name, find, monitor, iterator))
+        for name, find in (
+            ("no certificate without a zero", _certifies_without_a_zero),
+            ("no limit is refuted by a prefix", _refutes_a_limit),
+            ("no certificate of another iterator", _certifies_another_iterator),
+            ("nothing is claimed of NaN rows", _claims_about_nan_rows),
+        )
+    ]
 
 
-def _certifies_without_a_zero(monitor: Monitor | Make, iterator: Iterator[Any]) -> Finding | None:
-    """T z > 0 everywhere, and T is as cocoercive as it declares."""
+def _search(
+    name: str,
+    find: Callable[[MonitorOrFactory, Iterator[Any]], Finding | None],
+    monitor: MonitorOrFactory,
+    iterator: Iterator[Any],
+) -> BrokenProperty | None:
+    # A monitor without claims may need a zero; not all problems below have one.
+    if not any(claims for _, claims in _claims_after(monitor, ladder(1.0)[0], iterator, (1,))):
+        return None
+    finding = find(monitor, iterator)
+    if finding is None:
+        return None
+    detail, problem = finding
+    return BrokenProperty(name, make_monitor(monitor, problem, iterator), detail, str(problem))
+
+
+def _certifies_without_a_zero(monitor: MonitorOrFactory, iterator: Iterator[Any]) -> Finding | None:
+    """On an operator with T z > 0 everywhere, which is as cocoercive as it declares."""
     slope = 0.7 / _step_size(iterator)
     operator = as_operator(
         lambda z: slope * (1 + torch.nn.functional.softplus(z)), cocoercivity=1 / slope
     )
     start = torch.tensor([[5.0, 1.0], [0.0, 0.0], [-3.0, 2.0]], dtype=torch.float64)
     problem = Problem("no zero: T z > 0", operator, start)
-    for steps, claims in _claims(monitor, problem, iterator, (0, 1, 38)):
+    for steps, claims in _claims_after(monitor, problem, iterator, (0, 1, 38)):
         for claim in _conclusions(claims):
             if Verdict.CERTIFIED in claim.verdicts:
                 return f"{claim.name!r} is certified after {steps} steps", problem
     return None
 
 
-def _refutes_a_limit(monitor: Monitor | Make, iterator: Iterator[Any]) -> Finding | None:
-    """The theorem covers these runs, so that its conclusions are true."""
+def _refutes_a_limit(monitor: MonitorOrFactory, iterator: Iterator[Any]) -> Finding | None:
+    """On runs that the theorem covers, so that its conclusions are true."""
     if not isinstance(iterator, ForwardStep | InertialKM):
         return None
     for problem in _covered(iterator):
-        for steps, claims in _claims(monitor, problem, iterator, PREFIXES):
+        for steps, claims in _claims_after(monitor, problem, iterator, PREFIXES):
             for claim in _conclusions(claims):
                 rows = _rows(claim, Verdict.REFUTED)
                 if rows:
@@ -71,11 +85,13 @@ def _refutes_a_limit(monitor: Monitor | Make, iterator: Iterator[Any]) -> Findin
     return None
 
 
-def _certifies_another_iterator(monitor: Monitor | Make, iterator: Iterator[Any]) -> Finding | None:
+def _certifies_another_iterator(
+    monitor: MonitorOrFactory, iterator: Iterator[Any]
+) -> Finding | None:
     problem = ladder(1.0)[2]
     rho = _step_size(iterator)
     own = iterates(problem, iterator, max(PREFIXES[:5]))
-    watching = made(monitor, problem, iterator)
+    instance = make_monitor(monitor, problem, iterator)
     others: list[Iterator[Any]] = [
         Anderson(memory=3, mixing=min(1.0, rho)),
         Halpern(cocoercivity=1.0),
@@ -86,11 +102,11 @@ def _certifies_another_iterator(monitor: Monitor | Make, iterator: Iterator[Any]
     ]
     for other in others:
         run = iterates(problem, other, max(PREFIXES[:5]))
-        seen = memories(watching, run)
+        seen = memories(instance, run)
         for steps in PREFIXES[:5]:
             size = own[steps].point_norm + (own[0].state.point - own[1].state.point).norm(dim=1)
             apart = (own[steps].state.point - run[steps].state.point).norm(dim=1) > 1e-6 * size
-            for claim in _conclusions(_claims_of(watching.report(seen[steps]))):
+            for claim in _conclusions(_claims_of(instance.report(seen[steps]))):
                 rows = [row for row in _rows(claim, Verdict.CERTIFIED) if bool(apart[row])]
                 if rows:
                     return (
@@ -101,22 +117,24 @@ def _certifies_another_iterator(monitor: Monitor | Make, iterator: Iterator[Any]
     return None
 
 
-def _speaks_of_nan_rows(monitor: Monitor | Make, iterator: Iterator[Any]) -> Finding | None:
-    """Row 1 is NaN from its first evaluation on. Inequalities between constants may be certified
-    without a run, nothing else."""
+def _claims_about_nan_rows(monitor: MonitorOrFactory, iterator: Iterator[Any]) -> Finding | None:
+    """On runs whose row 1 is NaN from its first evaluation on.
+
+    Only inequalities between constants may be certified of that row: they need no run.
+    """
     rung = ladder(1.0)[1]
     bad = torch.arange(len(rung.start)) == 1
     for operator in (rung.operator, Undeclared(rung.operator)):
         problem = Problem("diagonal, row 1 NaN", NaNRows(operator, bad), rung.start, rung.zero)
-        for steps, claims in _claims(monitor, problem, iterator, (0, 1, 5)):
+        for steps, claims in _claims_after(monitor, problem, iterator, (0, 1, 5)):
             for claim in claims:
-                word = claim.verdicts[1]
+                verdict = claim.verdicts[1]
                 allowed = {Verdict.NOT_MEASURED}
                 if claim.part == "hypothesis":
                     allowed.add(Verdict.CERTIFIED)
-                if word not in allowed or math.isnan(float(claim.margin[1])):
+                if verdict not in allowed or math.isnan(float(claim.margin[1])):
                     return (
-                        f"{claim.name!r} is {word.value}, with a margin of "
+                        f"{claim.name!r} is {verdict.value}, with a margin of "
                         f"{float(claim.margin[1])}, after {steps} steps of a row of NaN",
                         problem,
                     )
@@ -124,9 +142,9 @@ def _speaks_of_nan_rows(monitor: Monitor | Make, iterator: Iterator[Any]) -> Fin
 
 
 def _covered(iterator: ForwardStep | InertialKM) -> list[Problem]:
-    """Problems just inside the theorem, on which residuals rise or the run goes around its zero."""
+    """Problems just inside the theorem: residuals rise, or the iterates circle the zero."""
     inertia = iterator.inertia if isinstance(iterator, InertialKM) else 0.0
-    share = 0.98 * theory.largest_relaxation(inertia)  # rho is that part of 2 beta
+    share = 0.98 * theory.largest_relaxation(inertia)  # rho / (2 beta)
     beta = _step_size(iterator) / (2 * share)
     slope = 1 / (1.9 * beta)
 
@@ -141,9 +159,10 @@ def _covered(iterator: ForwardStep | InertialKM) -> list[Problem]:
     starts = torch.linspace(-3, 3, 24, dtype=torch.float64).unsqueeze(1)
     around = torch.tensor([[1.0, 1.0], [10.0, 0.0]], dtype=torch.float64)
     zeros = torch.zeros_like(starts), torch.zeros_like(around)
-    declared = as_operator(wavy, cocoercivity=beta)  # at its zero, which is what the theorem asks
+    # Cocoercive about its zero, and not everywhere: the theorem asks no more.
+    cocoercive = as_operator(wavy, cocoercivity=beta)
     return [
-        Problem("residuals rise, constants declared", declared, starts, zeros[0]),
+        Problem("residuals rise, constants declared", cocoercive, starts, zeros[0]),
         Problem("residuals rise, nothing declared", as_operator(wavy), starts, zeros[0]),
         Problem("residuals rise, no zero known", as_operator(wavy), starts),
         Problem("around the zero", spiral, around, zeros[1]),
@@ -151,22 +170,25 @@ def _covered(iterator: ForwardStep | InertialKM) -> list[Problem]:
     ]
 
 
-def _claims(
-    monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any], steps: tuple[int, ...]
+def _claims_after(
+    monitor: MonitorOrFactory,
+    problem: Problem,
+    iterator: Iterator[Any],
+    steps: tuple[int, ...],
 ) -> Iteration[tuple[int, tuple[Claim, ...]]]:
-    """The claims after so many steps each; none of a monitor that is made for other rows."""
-    watching = made(monitor, problem, iterator)
+    """The claims after each number of steps; none if the monitor's rows are not the problem's."""
+    instance = make_monitor(monitor, problem, iterator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TheoremWarning)
         run = iterates(problem, iterator, max(steps))
     try:
-        seen = memories(watching, run)
+        seen = memories(instance, run)
     except (ValueError, RuntimeError):
-        if isinstance(monitor, Monitor):  # its zero has another shape
+        if isinstance(monitor, Monitor):  # an instance may hold a zero of another shape
             return
         raise
     for count in steps:
-        yield count, _claims_of(watching.report(seen[count]))
+        yield count, _claims_of(instance.report(seen[count]))
 
 
 def _claims_of(report: Any) -> tuple[Claim, ...]:
@@ -179,9 +201,9 @@ def _conclusions(claims: tuple[Claim, ...]) -> list[Claim]:
 
 
 def _rows(claim: Claim, verdict: Verdict) -> list[int]:
-    return [row for row, word in enumerate(claim.verdicts) if word is verdict]
+    return [row for row, given in enumerate(claim.verdicts) if given is verdict]
 
 
 def _step_size(iterator: Iterator[Any]) -> float:
-    """rho, or 1 of a method that has none."""
+    """rho; 1 for a method without a step size."""
     return float(getattr(iterator, "step_size", 1.0))

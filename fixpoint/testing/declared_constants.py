@@ -1,4 +1,4 @@
-"""The inequalities that declared constants stand for, on sampled pairs of points."""
+"""The inequalities of declared constants, on sampled pairs of points."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ def refutation(
     center: Float[Tensor, "batch *shape"],
     rounding: float,
 ) -> str | None:
-    """How a declared constant fails at a pair or at one it is turned to; None where it holds.
+    """A description of how a declared constant fails, or None where no failure is found.
 
-    Power iteration turns the pair to where T moves most, and, subtracted, to where it moves
-    least: constants are seldom seen to fail in random directions.
+    The inequality is tried at (a, b) and at pairs that power iteration makes of it. Power iteration
+    turns a - b towards the direction in which T changes most, and, with T subtracted from a
+    multiple of the identity, towards the direction in which T changes least. In random directions a
+    wrong constant seldom fails.
 
     Args:
         name: a key of `INEQUALITIES`.
-        center: points whose size counts towards the rounding error, as a zero is subtracted.
+        center: points that T may subtract, as its zero; their size adds to the rounding error.
         rounding: relative error of a value of T.
     """
     value = getattr(operator, name)
@@ -39,7 +41,7 @@ def refutation(
     for repel in (False, True):
         pair = pairs[0]
         for _ in range(6):
-            pair = pair.turned(repel)
+            pair = pair.power_step(repel)
             pairs.append(pair)
     slope = torch.stack([pair.slope for pair in pairs]).amax(0)
     for pair in pairs:
@@ -50,7 +52,7 @@ def refutation(
 
 
 class Pair:
-    """T at two points a row, and the products that the inequalities are made of."""
+    """T at two points of each row, and the inner products and norms in the inequalities."""
 
     def __init__(self, operator: Operator, a: Tensor, b: Tensor) -> None:
         self.operator, self.a, self.b = operator, a, b
@@ -61,7 +63,12 @@ class Pair:
         self.inner = kernels.row_dot(dt, dz)
         self.slope = torch.where(self.size > 0, self.moved / self.size, 0)
 
-    def turned(self, repel: bool) -> Pair:
+    def power_step(self, repel: bool) -> Pair:
+        """The pair (a, a - d) with d, as long as a - b, after one step of power iteration.
+
+        Args:
+            repel: iterate with a multiple of I - T, towards the direction of least change.
+        """
         direction = self.dt
         if repel:
             largest = self.slope.clamp(min=1e-30)
@@ -73,19 +80,19 @@ class Pair:
         return Pair(self.operator, self.a, (self.a.double() - step).to(self.a))
 
     def error(self, rounding: float, slope: Tensor, center: Tensor) -> Float[Tensor, " batch"]:
-        """What rounding can put into T a - T b: of its values, and of the points it is taken at."""
+        """Bound on the rounding error of T a - T b: of the values, and of the points through T."""
         values = kernels.row_norm(self.ta.double()) + kernels.row_norm(self.tb.double())
         points = [kernels.row_norm(point.double()) for point in (self.a, self.b, center)]
         return rounding * (values + slope * (points[0] + points[1] + points[2]))
 
 
 def _cocoercivity_fails(pair: Pair, beta: float, error: Tensor) -> str | None:
-    if beta == math.inf:  # of a constant operator
+    if beta == math.inf:  # only a constant operator
         margin, slack = -pair.moved, error
     else:
         margin = pair.inner - beta * pair.moved.square()
         slack = error * (pair.size + 2 * beta * pair.moved + beta * error)
-    return _violated(
+    return _violation(
         margin,
         slack,
         lambda row: (
@@ -96,7 +103,7 @@ def _cocoercivity_fails(pair: Pair, beta: float, error: Tensor) -> str | None:
 
 
 def _lipschitz_fails(pair: Pair, lipschitz: float, error: Tensor) -> str | None:
-    return _violated(
+    return _violation(
         lipschitz * pair.size - pair.moved,
         error,
         lambda row: (
@@ -107,7 +114,7 @@ def _lipschitz_fails(pair: Pair, lipschitz: float, error: Tensor) -> str | None:
 
 
 def _strong_monotonicity_fails(pair: Pair, mu: float, error: Tensor) -> str | None:
-    return _violated(
+    return _violation(
         pair.inner - mu * pair.size.square(),
         error * pair.size,
         lambda row: (
@@ -120,7 +127,7 @@ def _strong_monotonicity_fails(pair: Pair, mu: float, error: Tensor) -> str | No
 def _averagedness_fails(pair: Pair, theta: float, error: Tensor) -> str | None:
     moved = kernels.row_norm(pair.dz - pair.dt / theta) if theta > 0 else pair.moved
     bound = pair.size if theta > 0 else torch.zeros_like(pair.size)
-    return _violated(
+    return _violation(
         bound - moved,
         error / theta if theta > 0 else error,
         lambda row: (
@@ -130,12 +137,12 @@ def _averagedness_fails(pair: Pair, theta: float, error: Tensor) -> str | None:
     )
 
 
-def _violated(margin: Tensor, slack: Tensor, words: Callable[[int], str]) -> str | None:
+def _violation(margin: Tensor, slack: Tensor, describe: Callable[[int], str]) -> str | None:
     below = margin < -slack
     if not bool(below.any()):
         return None
     row = int(below.nonzero()[0])
-    return f"row {row}: {words(row)}"
+    return f"row {row}: {describe(row)}"
 
 
 INEQUALITIES: dict[str, Callable[[Pair, float, Tensor], "str | None"]] = {

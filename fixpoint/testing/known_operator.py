@@ -1,11 +1,11 @@
-"""Operators of exactly known constants:
+"""Operators with exactly known constants:
 
     T z = Q^T S(Q (z - zero)) / beta
 
 with Q orthogonal and S 1-cocoercive, S 0 = 0. With the nonexpansive map N = I - 2 Q^T S Q this is
-T = (I - N) / (2 beta), the form of every beta-cocoercive operator (Bauschke & Combettes, Convex
-Analysis and Monotone Operator Theory, proposition 4.11). S is computed, not N: I - N would cancel
-where S is small.
+T = (I - N) / (2 beta). Every beta-cocoercive operator has this form (Bauschke & Combettes, Convex
+Analysis and Monotone Operator Theory, proposition 4.11). The code computes S, not N, because I - N
+would lose digits where S is small.
 
 S acts coordinate by coordinate (`Separable`, the gradient of a convex function) or plane by plane
 (`Planes`, linear and not symmetric).
@@ -23,7 +23,7 @@ from torch import Tensor
 from fixpoint.operator import Constants, Operator
 from fixpoint.trees.rows import select_rows
 
-# Odd functions, and the bounds of their slopes: the infimum, then the supremum, which is 1.
+# Odd functions with slopes of at most 1, and the infimum of their slopes.
 SHAPES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "linear": (lambda d: d, 1.0),
     "softening": (lambda d: (d + d.tanh()) / 2, 0.5),
@@ -39,7 +39,7 @@ class Separable:
 
     Args:
         spectrum: the largest slope of every coordinate. Not monotone where one is below 0.
-        shape: a key of `SHAPES`; "dead zone" has a box of zeros around the known one.
+        shape: a key of `SHAPES`; the zeros of "dead zone" are a box around the known zero.
     """
 
     spectrum: tuple[float, ...]
@@ -93,13 +93,13 @@ class Planes:
         return 2 * len(self.angles)
 
     def __call__(self, d: Float[Tensor, "batch size"]) -> Float[Tensor, "batch size"]:
-        real, imaginary = (part.to(d) for part in self._parts())
+        real, imaginary = (values.to(d) for values in self._eigenvalues())
         a, b = d.unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack((real * a - imaginary * b, imaginary * a + real * b), -1).flatten(-2)
 
     def constants(self, beta: float) -> Constants:
         """Of S / beta, all sharp."""
-        real, imaginary = self._parts()
+        real, imaginary = self._eigenvalues()
         squared = real.square() + imaginary.square()
         moves = squared > 0
         least = float(real.min())
@@ -114,15 +114,16 @@ class Planes:
 
     def refutation(self) -> Float[Tensor, " size"] | None:
         """A direction d with <S d, d> <= 0 < ||S d||; None where S is cocoercive."""
-        real, imaginary = self._parts()
+        real, imaginary = self._eigenvalues()
         bad = ((real <= 0) & ((real != 0) | (imaginary != 0))).nonzero().flatten()
         if len(bad) == 0:
             return None
         return torch.eye(self.size, dtype=torch.float64)[2 * int(bad[0])]
 
-    def _parts(self) -> tuple[Float[Tensor, " planes"], Float[Tensor, " planes"]]:
+    def _eigenvalues(self) -> tuple[Float[Tensor, " planes"], Float[Tensor, " planes"]]:
+        """Real and imaginary part of m exp(i a) for every plane."""
         angles = torch.tensor(self.angles, dtype=torch.float64)
-        # The cosine of the nearest double to pi/2 is not 0; of a quarter turn it is.
+        # cos(pi / 2) is 6e-17 in float64; the cosine of a quarter turn is 0.
         quarter = angles == torch.pi / 2
         cosine = torch.where(quarter, 0.0, angles.cos())
         if self.moduli is None:
@@ -164,8 +165,10 @@ class KnownOperator(Operator):
 
     @property
     def refutation(self) -> Float[Tensor, " size"] | None:
-        """A direction h with <T(zero + h), h> <= 0 < ||T(zero + h)||, which no cocoercivity
-        admits; None where T is cocoercive."""
+        """A direction h with <T(zero + h), h> <= 0 < ||T(zero + h)||; None where T is cocoercive.
+
+        No cocoercivity admits such a direction.
+        """
         direction = self.form.refutation()
         return None if direction is None else direction @ self.orthogonal
 
@@ -199,7 +202,7 @@ def orthogonal(size: int, seed: int) -> Float[Tensor, "size size"]:
 def _apply(
     matrix: Float[Tensor, "size size"], z: Float[Tensor, "batch size"]
 ) -> Float[Tensor, "batch size"]:
-    # A sum per row, not a matrix product: BLAS may order its sums by the size of the batch.
+    # Sums of each row, not a matrix product: in BLAS their order may depend on the batch size.
     return (matrix * z.unsqueeze(1)).sum(2)
 
 

@@ -1,4 +1,4 @@
-"""The smallest autoencoder: a linear decoder D and a linear encoder E with E D known.
+"""A linear decoder D and a linear encoder E whose composition E D is known.
 
     D = U diag(s),    E = S diag(1/s) U^T,    so that E D = S
 
@@ -16,12 +16,12 @@ from fixpoint.testing.known_operator import Planes, Separable, orthogonal
 
 
 class LinearAutoencoder:
-    """A pair `encode`, `decode` with a latent behind its picture, in float64.
+    """A linear encoder and decoder, with a latent and the picture decoded from it, in float64.
 
     Args:
         latent: (batch, size), z*.
         scales: the singular values s of the decoder, above 0.
-        pixels: values of a picture, at least `size`.
+        pixels: number of values of a picture, at least `size`.
         composition: S = E D; None for the identity.
         basis: seed of U.
 

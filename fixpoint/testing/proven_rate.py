@@ -1,4 +1,4 @@
-"""What is proven of the residuals of a method."""
+"""Proven bounds on the residuals of a method."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fixpoint import theory
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import ForwardStep, InertialKM
 
-# The least ||T point|| of n steps from a start at a distance from a zero: (distance, n) -> bound.
+# (distance, n) -> bound on the least ||T point|| of n steps from a start at `distance` from a zero.
 Bound = Callable[[float, int], float]
 
 
 def proven_rate(iterator: Iterator[Any], cocoercivity: float) -> Bound | None:
-    """The bound on beta-cocoercive operators; None where there is none.
+    """The bound for beta-cocoercive operators; None where no bound is proven.
 
-    Theorem 1 for forward steps below 2 beta, with the exact worst case for a step of beta;
-    conclusion (B) of theorem 2 for inertial KM with at most beta; the iterator's own
-    `residual_bound(distance, cocoercivity, iterations)` before any of these.
+    - An iterator's own `residual_bound(distance, cocoercivity, iterations)` comes first.
+    - Forward steps below 2 beta: theorem 1; for a step of beta, the exact worst case.
+    - Inertial KM with a cocoercivity of at most beta: conclusion (B) of theorem 2.
     """
     own = getattr(iterator, "residual_bound", None)
     if own is not None:

@@ -1,7 +1,7 @@
 """Hypothesis strategies for problems with known answers.
 
-What is drawn are constants, a spectrum and integer seeds, so that examples shrink: to one row in
-one dimension, beta 1, the origin for a zero, no rotation of the axes.
+The strategies draw constants, a spectrum and integer seeds. Examples therefore shrink: to one row
+in one dimension, with beta 1, the origin as the zero and no rotation of the axes.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def operators(
     Args:
         kinds: "cocoercive": exactly beta-cocoercive; symmetric or not, affine or not, well or ill
             conditioned, with or without null directions. "nearly cocoercive": with a negative
-            slope of at most 0.05/beta. "not cocoercive": with larger ones, or turning by a
-            quarter. In the last two, no constant admits the direction `operator.refutation`, and
-            `cocoercivity` is None.
+            slope of at most 0.05/beta in modulus. "not cocoercive": with larger negative slopes,
+            or a rotation by a quarter turn. In the last two kinds `cocoercivity` is None, and
+            `operator.refutation` is a direction that no cocoercivity admits.
         beta: 0.1 to 10 unless given.
         rows: 1 to 4 unless given.
         smallest: least modulus of an eigenvalue of beta T, in [0, 1]; above 0, T has no null
@@ -75,8 +75,8 @@ def operators(
         form = Separable((*spectrum, negative))
         if kind == "not cocoercive" and draw(st.booleans()):
             form = Planes((*draw(_angles(smallest)), math.pi / 2))
-    number = draw(_or(beta, st.floats(0.1, 10)))
-    count = draw(_or(rows, st.integers(1, 4)))
+    number = draw(_or_default(beta, st.floats(0.1, 10)))
+    count = draw(_or_default(rows, st.integers(1, 4)))
     zero = _normal(draw(_SEEDS), (count, form.size))
     return KnownOperator(number, zero, form, draw(_SEEDS))
 
@@ -117,9 +117,9 @@ def iterators(
     """Iterators with settings that are admissible for a cocoercivity beta.
 
     Forward steps below 2 beta, inertial KM inside condition (13) and Halpern with at most beta:
-    they converge. Adam, Anderson and Broyden have no such theorem; the last two mix with a
-    forward step below 2 beta, which their safeguards fall back to. So does Newton-Krylov, which
-    converges with its safeguard.
+    they converge. Adam, Anderson and Broyden have no such theorem. Anderson, Broyden and
+    Newton-Krylov get a mixing below 2 beta, so that their safeguards fall back to a forward step
+    that converges. With its safeguard, Newton-Krylov converges.
     """
     unknown = [method.__name__ for method in methods if method not in _ADMISSIBLE]
     if unknown:
@@ -132,11 +132,11 @@ def iterators(
 def autoencoder_pairs(
     draw: st.DrawFn, *, perturbed: bool | None = None, rows: int | None = None
 ) -> LinearAutoencoder:
-    """Linear encoders and decoders in float64, with the latent behind a picture.
+    """Linear encoders and decoders in float64, with a latent and the picture decoded from it.
 
     Args:
         perturbed: False for E D = I only, True for E D near the identity with known cocoercivity
-            (which may be symmetric or turn), None for both.
+            (symmetric or not), None for both.
         rows: 1 to 3 unless given.
     """
     size = draw(st.integers(1, 4))
@@ -150,14 +150,14 @@ def autoencoder_pairs(
             composition = Planes(angles, moduli)
         else:
             composition = Separable(draw(st.tuples(*[near_one] * size)))
-    count = draw(_or(rows, st.integers(1, 3)))
+    count = draw(_or_default(rows, st.integers(1, 3)))
     latent = _normal(draw(_SEEDS), (count, size))
     pixels = size + draw(st.integers(0, 6))
     return LinearAutoencoder(latent, scales, pixels, composition, draw(_SEEDS))
 
 
 def _spectra(smallest: float) -> st.SearchStrategy[tuple[float, ...]]:
-    """Eigenvalues in [smallest, 1] or 0, the first one 1, so that beta is sharp."""
+    """Eigenvalues from `smallest` to 1. The first is 1, so that beta is sharp."""
     others = st.floats(max(smallest, 0.1), 1)
     small = [value for value in (1e-2, 1e-4, 1e-6, 0.0) if value >= smallest]
     if small:
@@ -248,14 +248,14 @@ _ADMISSIBLE: dict[type[Iterator[Any]], Callable[[float], st.SearchStrategy[Itera
 }
 
 
-def _or(given: Any, otherwise: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def _or_default(given: Any, otherwise: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     if given is None:
         return otherwise
     return given if isinstance(given, st.SearchStrategy) else st.just(given)
 
 
 def _normal(seed: int, shape: tuple[int, ...]) -> Tensor:
-    """Normal numbers in float64; zeros for seed 0."""
+    """Standard normal numbers in float64; zeros for seed 0."""
     if seed == 0:
         return torch.zeros(shape, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)

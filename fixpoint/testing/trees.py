@@ -1,4 +1,4 @@
-"""Comparing states and memories bit for bit."""
+"""Bit-for-bit comparison of states and memories, and their first dimension."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def first_difference(a: Any, b: Any) -> str | None:
-    """Where two trees differ first; None where they are equal bit for bit, NaN equal to NaN."""
+    """Describe the first difference of two trees; None where they are equal bit for bit.
+
+    NaN is equal to NaN.
+    """
     left, right = list(leaves(a)), list(leaves(b))
     if [path for path, _ in left] != [path for path, _ in right]:
-        return "they have not the same parts"
+        return "they do not have the same parts"
     for (path, x), (_, y) in zip(left, right, strict=True):
         name = path or "the value"
         if isinstance(x, Tensor) and isinstance(y, Tensor):
             if (x.shape, x.dtype, x.device) != (y.shape, y.dtype, y.device):
-                return f"{name} is {_kind(x)} in one and {_kind(y)} in the other"
+                return f"{name} is {_type(x)} in one and {_type(y)} in the other"
             unequal = (x != y) & ~(x.isnan() & y.isnan())
             if bool(unequal.any()):
                 index = tuple(unequal.nonzero()[0].tolist())
@@ -46,7 +49,7 @@ def first_difference(a: Any, b: Any) -> str | None:
 
 
 def not_per_row(tree: Any, batch: int) -> str | None:
-    """The first tensor in a tree that `select_rows` could not follow; None if there is none."""
+    """Describe the first tensor that `select_rows` cannot select from; None if there is none."""
     for path, leaf in leaves(tree):
         name = path or "it"
         if isinstance(leaf, Tensor) and (leaf.dim() == 0 or leaf.shape[0] != batch):
@@ -60,18 +63,18 @@ def _tensor_in_list(tree: Any, path: str) -> str | None:
             return f"{path.lstrip('.') or 'it'} holds tensors in a list; use a tuple or a dict"
         return None
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        parts = [
+        children = [
             (f".{field.name}", getattr(tree, field.name)) for field in dataclasses.fields(tree)
         ]
     elif isinstance(tree, dict):
-        parts = [(f"[{key!r}]", value) for key, value in tree.items()]
+        children = [(f"[{key!r}]", value) for key, value in tree.items()]
     elif isinstance(tree, tuple):
-        parts = [(f"[{index}]", value) for index, value in enumerate(tree)]
+        children = [(f"[{index}]", value) for index, value in enumerate(tree)]
     else:
         return None
-    found = (_tensor_in_list(value, path + name) for name, value in parts)
+    found = (_tensor_in_list(value, path + name) for name, value in children)
     return next((text for text in found if text), None)
 
 
-def _kind(x: Tensor) -> str:
+def _type(x: Tensor) -> str:
     return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"

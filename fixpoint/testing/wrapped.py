@@ -1,4 +1,4 @@
-"""Operators around another one: they record, spoil, reshape, shift or scale it."""
+"""Operators that wrap another one: to record its calls, or to change its values or its rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fixpoint.trees.rows import expand_rows
 
 
 class Wrapped(Operator):
-    """Another operator, with its constants."""
+    """The same map with the same constants; subclasses change a part."""
 
     def __init__(self, operator: Operator) -> None:
         self.operator = operator
@@ -27,7 +27,7 @@ class Wrapped(Operator):
 
 
 class Undeclared(Wrapped):
-    """The same map; its constants are not known."""
+    """The same map without declared constants."""
 
     def __init__(self, operator: Operator) -> None:
         super().__init__(operator)
@@ -36,7 +36,7 @@ class Undeclared(Wrapped):
 
 
 class Recorded(Wrapped):
-    """Keeps the arguments it was called with."""
+    """The same map; `calls` keeps the arguments of all calls."""
 
     def __init__(self, operator: Operator, calls: list[Tensor] | None = None) -> None:
         super().__init__(operator)
@@ -51,7 +51,7 @@ class Recorded(Wrapped):
 
 
 class NaNRows(Wrapped):
-    """NaN on the rows of a mask (batch,)."""
+    """The same map with NaN as the value in the rows of a mask (batch,)."""
 
     def __init__(self, operator: Operator, bad: Tensor) -> None:
         super().__init__(operator)
@@ -65,7 +65,7 @@ class NaNRows(Wrapped):
 
 
 class Reshaped(Wrapped):
-    """The same map on rows of any shape, given to T in its own."""
+    """The same map on rows of any shape; T is given rows of `shape`."""
 
     def __init__(self, operator: Operator, shape: tuple[int, ...]) -> None:
         super().__init__(operator)
@@ -79,7 +79,7 @@ class Reshaped(Wrapped):
 
 
 class Moved(Wrapped):
-    """scale T((z - shift) / scale): the zeros are scaled and shifted, the constants the same."""
+    """scale T((z - shift) / scale): the zeros move with scale and shift, the constants stay."""
 
     def __init__(self, operator: Operator, shift: Tensor, scale: float = 1.0) -> None:
         super().__init__(operator)

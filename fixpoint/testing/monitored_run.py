@@ -1,4 +1,4 @@
-"""A run step by step, and what a monitor makes of it."""
+"""The iterates of a run, and the memories of a monitor that watches it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors import Monitor
 from fixpoint.testing.problems import Problem
 
-Make = Callable[[Problem, Iterator[Any]], Monitor]
+MonitorOrFactory = Monitor | Callable[[Problem, Iterator[Any]], Monitor]
 
 
-def made(monitor: Monitor | Make, problem: Problem, iterator: Iterator[Any]) -> Monitor:
-    """The monitor itself, or the one made for this problem and iterator."""
+def make_monitor(monitor: MonitorOrFactory, problem: Problem, iterator: Iterator[Any]) -> Monitor:
+    """The given instance, or the one that a factory makes for this problem and iterator."""
     return monitor if isinstance(monitor, Monitor) else monitor(problem, iterator)
 
 
 def iterates(problem: Problem, iterator: Iterator[Any], steps: int) -> list[Iterate]:
-    """The first iterate and those of so many steps."""
+    """The first iterate, and those after each of `steps` steps."""
     rows = torch.arange(len(problem.start))
     state = iterator.init(problem.operator, problem.start.clone())
     found = [_iterate(0, rows, state)]
@@ -34,7 +34,7 @@ def iterates(problem: Problem, iterator: Iterator[Any], steps: int) -> list[Iter
 
 
 def memories(monitor: Monitor, run: Sequence[Iterate]) -> list[Any]:
-    """What the monitor remembers after each of these iterates."""
+    """The memory of the monitor after each iterate of a run."""
     found = [monitor.start(run[0])]
     for iterate in run[1:]:
         found.append(monitor.watch(iterate, found[-1]))
