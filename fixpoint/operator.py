@@ -14,8 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fixpoint.distribution_clash import warn_of_clash
 from fixpoint.operator_algebra import OperatorAlgebra
 from fixpoint.rows import select_rows
+
+warn_of_clash()  # here, since another distribution may have overwritten fixpoint/__init__.py
 
 
 @dataclass(frozen=True)
