@@ -10,7 +10,7 @@ from fixpoint.adapters import attribute_command, to_pil
 from fixpoint.adapters.attribution import Calibration
 from fixpoint.adapters.options import one_line
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.usefixtures("no_network"), pytest.mark.slow]  # inverts many pictures
 
 
 def run(*arguments):

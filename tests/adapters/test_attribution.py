@@ -35,6 +35,8 @@ from fixpoint.adapters.attribution import (
 from fixpoint.adapters.distortions import Blurred, CentreCrop
 from fixpoint.adapters.observations import as_observation
 
+pytestmark = pytest.mark.slow  # inverts many pictures
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 benchmark = import_module("attribution")

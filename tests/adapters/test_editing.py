@@ -15,6 +15,8 @@ from fixpoint.adapters.editing import edit, latent_mask, read_mask
 from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures import read_picture
 
+pytestmark = pytest.mark.slow  # draws with a diffusion model
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 benchmark = import_module("editing")

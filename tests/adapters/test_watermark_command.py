@@ -13,7 +13,7 @@ from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures import as_pictures
 from fixpoint.adapters.tree_ring import TreeRing
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.usefixtures("no_network"), pytest.mark.slow]
 
 SCALE = 0.2  # of noise in the pictures of `Exact`
 

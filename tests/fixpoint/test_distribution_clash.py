@@ -67,6 +67,7 @@ def test_metadata_that_cannot_be_read_neither_raise_nor_warn(monkeypatch):
         warn_of_clash()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours_last", [True, False])
 def test_importing_says_so_whichever_was_installed_last(tmp_path, ours_last):
     """Installed last means: whose `fixpoint/__init__.py` is there."""

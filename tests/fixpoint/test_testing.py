@@ -133,11 +133,12 @@ def test_drawn_operators_are_the_nonexpansive_maps_in_disguise(data):
     assert (moved.norm(dim=1) <= size.sqrt() + 1e-12 * (a.norm(dim=1) + b.norm(dim=1))).all()
 
 
+@pytest.mark.slow
 def test_the_strategies_reach_every_kind_of_problem():
     seen = set()
 
     @given(operators(kinds=("cocoercive", *UNCOCOERCIVE)))
-    @settings(drawn, max_examples=600)
+    @settings(drawn, max_examples=250)
     def look(operator):
         form = operator.form
         seen.add(type(form).__name__)
@@ -241,6 +242,7 @@ def test_drawn_operators_pass(operator):
     check_operator(operator, examples=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_operators_pass_in_fewer_bits(dtype):
     for problem in ladder():
@@ -283,6 +285,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ITERATORS)
 def test_every_iterator_of_the_library_passes(name):
     check_iterator(
