@@ -13,8 +13,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fixpoint.constants.constants import Constants as Constants
+from fixpoint.distribution_clash import warn_of_clash
 from fixpoint.operator_algebra import OperatorAlgebra
 from fixpoint.trees.rows import select_rows
+
+warn_of_clash()  # here, since another distribution may have overwritten fixpoint/__init__.py
 
 
 class Operator(OperatorAlgebra, ABC):

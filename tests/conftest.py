@@ -13,6 +13,23 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error::fixpoint.TheoremWarning")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="the first case of tests not marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--quick"):
+        return
+    seen, kept, left_out = set(), [], []
+    for item in items:
+        claim = item.path, item.originalname  # one for all its parameters
+        fast = claim not in seen and item.get_closest_marker("slow") is None
+        (kept if fast else left_out).append(item)
+        seen.add(claim)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
 torch.set_num_threads(1)  # the problems are small: threads would only wait for each other
 
 

@@ -157,10 +157,7 @@ def test_the_arrows_run_one_way(modules):
         ("fixpoint.stop", "import fixpoint.adapters.pictures.pictures"),
         ("fixpoint.stop", "import diffusers"),
         ("fixpoint.theory", "def f():\n    from PIL import Image"),
-        (
-            "fixpoint.adapters.pictures.pictures.pictures",
-            "from fixpoint.adapters.commands import main",
-        ),
+        ("fixpoint.adapters.pictures.pictures", "from fixpoint.adapters.commands import main"),
         (
             "fixpoint.adapters.autoencoders.sizes",
             "from fixpoint.adapters.inversion.result import Inversion",

@@ -13,6 +13,8 @@ from fixpoint import ForwardStep, schedules, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, nmse_db, to_pil
 from fixpoint.adapters.commands.demonstration import PHOTOGRAPH, photograph
 
+pytestmark = pytest.mark.slow  # measures
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 context, fresh_process, figure_3, paper, published, readme_table = map(

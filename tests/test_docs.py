@@ -18,6 +18,7 @@ LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 BESIDE = {"adapters", "iterators", "kernels", "proximal", "testing"}  # imported by their full name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(
             f"fixpoint: error: {error.name} is not installed; "
-            "pip install 'fixpoint[diffusers]' brings it",
+            "pip install 'fixpoint-torch[diffusers]' brings it",
             file=sys.stderr,
         )
         return 2

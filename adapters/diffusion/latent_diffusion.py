@@ -387,7 +387,8 @@ def _require_transformers() -> None:
         import transformers  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "diffusion pipelines need transformers; pip install 'fixpoint[diffusers]' brings it",
+            "diffusion pipelines need transformers; "
+            "pip install 'fixpoint-torch[diffusers]' brings it",
             name="transformers",
         ) from error
 

@@ -338,7 +338,8 @@ def _safetensors() -> Any:
         import safetensors.torch
     except ImportError as error:
         raise ImportError(
-            "checkpoints are safetensors files: pip install safetensors, or fixpoint[diffusers]"
+            "checkpoints are safetensors files: pip install safetensors, "
+            "or fixpoint-torch[diffusers]"
         ) from error
     return safetensors
 

@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "fixpoint.testing draws its problems with Hypothesis, which is not installed: "
-        "pip install 'fixpoint[test]' (or: pip install hypothesis)"
+        "pip install 'fixpoint-torch[test]' (or: pip install hypothesis)"
     ) from error
 
 from fixpoint.testing._check_iterator import check_iterator, iterator_checks

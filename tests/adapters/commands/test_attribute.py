@@ -11,7 +11,7 @@ from fixpoint.adapters.commands import attribute as attribute_command
 from fixpoint.adapters.commands.options import one_line
 from fixpoint.adapters.provenance.attribution import Calibration
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.usefixtures("no_network"), pytest.mark.slow]  # inverts many pictures
 
 
 def run(*arguments):

@@ -11,7 +11,7 @@ from fixpoint.adapters import Autoencoder, EightBit, noise_command, to_pil
 from fixpoint.adapters.commands.options import one_line
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.usefixtures("no_network"), pytest.mark.slow]
 STEPS = 2
 
 

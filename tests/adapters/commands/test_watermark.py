@@ -13,7 +13,7 @@ from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures.pictures import as_pictures
 from fixpoint.adapters.provenance.tree_ring import TreeRing
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.usefixtures("no_network"), pytest.mark.slow]
 
 SCALE = 0.2  # of noise in the pictures of `Exact`
 

@@ -15,6 +15,8 @@ from fixpoint.adapters.diffusion.editing import edit, latent_mask, read_mask
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures.pictures import read_picture
 
+pytestmark = pytest.mark.slow  # draws with a diffusion model
+
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 benchmark = import_module("editing")

@@ -7,6 +7,8 @@ from fixpoint.adapters import EightBit, Inversion, invert
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.diffusion.noise_recovery import recover_noise
 
+pytestmark = pytest.mark.slow  # draws with a diffusion model
+
 PROMPT = "a cat"
 STEPS = 3
 

@@ -30,6 +30,8 @@ from fixpoint.adapters import (
 from fixpoint.adapters.commands.main import main
 from fixpoint.status import Status
 
+pytestmark = pytest.mark.slow  # traces and compiles
+
 compile_by_torch = torch.compile
 
 

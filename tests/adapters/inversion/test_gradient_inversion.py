@@ -9,6 +9,8 @@ from fixpoint.adapters.commands.demonstration import photograph
 from fixpoint.adapters.inversion.row_lbfgs import RowLBFGS
 from fixpoint.trees.rows import select_rows
 
+pytestmark = pytest.mark.slow  # inverts by gradients
+
 
 def evaluated(function, z):
     """The values of the rows and their gradients."""

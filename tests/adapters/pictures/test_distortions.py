@@ -149,6 +149,7 @@ def test_noise_is_white_and_of_every_row_its_own():
 
 
 # Without being told, an inversion takes what it sees for all that happened, and fits the rest.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["JPEG 75", "crop 0.9", "blur 1", "noise 0.1"])
 def test_an_inversion_that_is_told_comes_nearer_to_the_latent(name, autoencoder, generated):
     latent, _ = generated
@@ -161,6 +162,7 @@ def test_an_inversion_that_is_told_comes_nearer_to_the_latent(name, autoencoder,
     assert float(told.nmse_db(latent)) < float(untold.nmse_db(latent)) - 3
 
 
+@pytest.mark.slow
 def test_a_blur_inside_the_operator_is_undone(autoencoder, generated):
     latent, _ = generated
     with torch.no_grad():

@@ -35,6 +35,8 @@ from fixpoint.adapters.provenance.attribution import (
     pictures_needed,
 )
 
+pytestmark = pytest.mark.slow  # inverts many pictures
+
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 benchmark = import_module("attribution")

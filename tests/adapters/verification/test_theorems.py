@@ -32,7 +32,7 @@ from fixpoint.adapters.verification.scatter import scatter
 from fixpoint.adapters.verification.theorems import MethodResult, Outcome, methods
 from fixpoint.monitors import ForwardStepTheorem
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.usefixtures("no_network"), pytest.mark.slow]
 
 SMALL = ["--crops", "4", "--crop-size", "32", "--iterations", "4"]
 

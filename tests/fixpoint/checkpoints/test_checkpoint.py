@@ -597,6 +597,7 @@ class Often(StopRule):
         return memory >= self.times, memory
 
 
+@pytest.mark.slow
 @given(calls=st.integers(2, 25), every=st.integers(1, 9))
 @settings(max_examples=15, deadline=None, derandomize=True, database=None)
 def test_iterators_monitors_and_rules_of_a_user_resume_as_well(calls, every, tmp_path_factory):
@@ -646,6 +647,7 @@ class Interruptions(RuleBasedStateMachine):
 WHOLE = {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Anderson", "Adam", "Broyden", "inertial KM"])
 def test_any_number_of_interruptions_leaves_no_trace(name):
     WHOLE[name] = run(iterator=METHODS[name])
@@ -656,6 +658,7 @@ def test_any_number_of_interruptions_leaves_no_trace(name):
     case().runTest()
 
 
+@pytest.mark.slow
 def test_replayed_iterations_are_saved_between_replays(tmp_path, monkeypatch):
     from tests.fixpoint.test_cuda_graph import recorded
 
@@ -839,6 +842,7 @@ def forge(path, node, monkeypatch):
 # Fingerprints
 
 
+@pytest.mark.slow
 def test_fingerprints_tell_things_apart_and_hold_across_processes():
     program = (
         "from fixpoint import Adam, schedules\n"

@@ -18,6 +18,8 @@ from fixpoint.loop import cuda_graph
 from fixpoint.monitors import Cocoercivity, Convergence, Fejer
 from fixpoint.stop import Stagnation
 
+pytestmark = pytest.mark.slow  # captures and replays run by run
+
 
 def recorded(block, memory):
     before = [tensor.clone() for tensor in memory]

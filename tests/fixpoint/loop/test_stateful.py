@@ -78,11 +78,12 @@ def run(iterator):
     machine = type("Machine", (Interrupted,), {"iterator": iterator})
     case = machine.TestCase
     case.settings = settings(
-        max_examples=25, stateful_step_count=25, deadline=None, derandomize=True, database=None
+        max_examples=12, stateful_step_count=20, deadline=None, derandomize=True, database=None
     )
     case().runTest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ITERATORS)
 def test_an_interrupted_run_is_an_uninterrupted_one(name):
     run(ITERATORS[name])
@@ -97,6 +98,7 @@ class Together(ForwardStep):
         return State(z=z, point=z, residual=operator(z))
 
 
+@pytest.mark.slow
 def test_rows_that_meet_are_seen():
     with pytest.raises(AssertionError):
         run(Together(step_size=0.8))

@@ -260,6 +260,7 @@ def test_the_solution_is_measured_on_the_way(case):
     )
 
 
+@pytest.mark.slow
 def test_anderson_needs_fewer_evaluations_than_the_plain_iteration():
     fewer = set()
     for case in CASES:

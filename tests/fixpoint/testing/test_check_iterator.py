@@ -41,6 +41,7 @@ def checks_of(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "check",
     [

@@ -26,6 +26,7 @@ def test_drawn_operators_pass(operator):
     check_operator(operator, examples=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_operators_pass_in_fewer_bits(dtype):
     for problem in ladder():

@@ -25,5 +25,5 @@ def test_without_hypothesis_the_import_says_what_to_install(monkeypatch):
         if name.split(".")[:2] == ["fixpoint", "testing"]:
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r"pip install 'fixpoint\[test\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fixpoint-torch\[test\]'"):
         original("fixpoint.testing")

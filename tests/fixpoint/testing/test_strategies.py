@@ -22,11 +22,12 @@ def test_nearly_cocoercive_operators_fall_short_by_little(operator):
     assert min(operator.form.spectrum[:-1]) >= 0
 
 
+@pytest.mark.slow
 def test_the_strategies_reach_every_kind_of_problem():
     seen = set()
 
     @given(operators(kinds=("cocoercive", *UNCOCOERCIVE)))
-    @settings(drawn, max_examples=600)
+    @settings(drawn, max_examples=250)
     def look(operator):
         form = operator.form
         seen.add(type(form).__name__)
