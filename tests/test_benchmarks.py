@@ -9,22 +9,30 @@ from pathlib import Path
 import pytest
 import torch
 
+import benchmarks.paper.__main__ as paper
+import benchmarks.speed.__main__ as speed
+import benchmarks.speed.kernels as kernel_speed
+import benchmarks.splittings.__main__ as other_libraries
+import benchmarks.watermark.__main__ as watermark
+import benchmarks.watermark.page as watermark_page
+from benchmarks.paper import (
+    figure_3,
+    figures_theorems,
+    methods,
+    published,
+    readme_table,
+    shapes,
+    table_s1,
+    table_s2,
+)
+from benchmarks.shared import context, fresh_process, marked_table
+from benchmarks.speed import inversion_gpu
+from benchmarks.studies import diffusion_inversion, priors
 from fixpoint import ForwardStep, schedules, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, nmse_db, to_pil
 from fixpoint.adapters.demo import PHOTOGRAPH, photograph
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-context, fresh_process, figure_3, paper, published, readme_table = map(
-    import_module,
-    ("context", "fresh_process", "figure_3", "paper", "published", "readme_table"),
-)
-table_s1, table_s2, figures_theorems, shapes, inversion_gpu = map(
-    import_module, ("table_s1", "table_s2", "figures_theorems", "shapes", "inversion_gpu")
-)
-# transformers looks for a package `kernels`, and finds our folder where that is the current one.
-sys.modules.pop("kernels", None)
-speed, kernel_speed, other_libraries = map(import_module, ("speed", "kernels", "splittings"))
 MODEL = ROOT / "adapters" / "models" / "adversarial"
 MEASURED = ("table_s1", "table_s2", "figures_theorems", "shapes")
 FIGURES = {"table_s1": 1, "table_s2": 1, "figures_theorems": 2, "shapes": 0}
@@ -49,7 +57,9 @@ def measured(small):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fresh_process, "measure", fresh_process.measure_here)
         patch.setattr(shapes, "CHANNELS", (16, 16, 16, 16))
-        found = {name: import_module(name).measure(small) for name in MEASURED}
+        found = {
+            name: import_module(f"benchmarks.paper.{name}").measure(small) for name in MEASURED
+        }
     return json.loads(json.dumps(context.ready_for_json(found), allow_nan=False))
 
 
@@ -62,7 +72,7 @@ def store(folder, small, measured, *names):
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_every_section_says_and_draws_what_it_measured(name, measured, tmp_path):
-    section = import_module(name)
+    section = import_module(f"benchmarks.paper.{name}")
     text = section.markdown(measured[name])
     assert text.startswith("## ")
     assert "nan" not in text.lower()
@@ -75,8 +85,8 @@ def test_every_section_says_and_draws_what_it_measured(name, measured, tmp_path)
 
 def test_every_method_has_a_row_and_a_memory(measured):
     model = measured["table_s1"]["models"]["small"]
-    methods = import_module("methods").methods(quick=True)
-    assert len(model["rows"]) == len(methods)
+    lines = methods.methods(quick=True)
+    assert len(model["rows"]) == len(lines)
     assert {row["memory"] for row in model["rows"]} == set(model["peaks"])
     assert {row["dtype"] for row in model["rows"]} == {"float32", "bfloat16", "float16"}
     assert all(len(row["curve"]) == len(row["clock"]) for row in model["rows"])
@@ -278,13 +288,15 @@ def test_the_limits_of_the_machine_are_shown_for_everything_that_was_measured(mo
 
 def test_a_fresh_process_measures_and_a_failure_is_told(tmp_path):
     line = {"family": "encoder alone", "kind": "encoder"}
-    found = fresh_process.measure("table_s1:one_picture", folder="nowhere", line=line, picture="")
+    found = fresh_process.measure(
+        "benchmarks.paper.table_s1:one_picture", folder="nowhere", line=line, picture=""
+    )
     assert found["peak_bytes"] is None
     assert "nowhere does not exist" in found["failed"]
     picture = tmp_path / "picture.png"
     to_pil(photograph(128)[0]).save(picture)
     found = fresh_process.measure(
-        "table_s1:one_picture", folder=str(MODEL), line=line, picture=str(picture)
+        "benchmarks.paper.table_s1:one_picture", folder=str(MODEL), line=line, picture=str(picture)
     )
     assert found["failed"] is None
     if sys.platform == "linux":
@@ -356,17 +368,16 @@ def test_a_library_that_is_missing_is_named_and_the_rest_is_measured(monkeypatch
 
 
 def test_the_table_of_priors_is_rendered_from_what_was_measured():
-    priors = import_module("priors")
     stored = json.loads((ROOT / "docs" / "results" / "priors.json").read_text())
     page = (ROOT / "docs" / "priors.md").read_text()
-    assert import_module("marked_table").with_table(page, priors.markdown(stored)) == page
+    assert marked_table.with_table(page, priors.markdown(stored)) == page
 
 
 @pytest.mark.parametrize("name", ["diffusion_inversion", "watermark"])
 def test_the_pages_on_diffusion_are_rendered_from_what_was_measured(name):
     results = ROOT / "docs" / "results"
     if name == "watermark":
-        page = import_module("watermark_page")
+        page = watermark_page
         stored = {part: results / f"watermark_{part}.json" for part in page.PARTS}
         found = {
             part: json.loads(path.read_text()) for part, path in stored.items() if path.is_file()
@@ -375,14 +386,13 @@ def test_the_pages_on_diffusion_are_rendered_from_what_was_measured(name):
         expected = page.markdown(found)
         assert expected == (ROOT / "docs" / "watermark-benchmark.md").read_text()
     else:
-        benchmark = import_module(name)
+        benchmark = diffusion_inversion
         told = benchmark.markdown(json.loads((results / f"{name}.json").read_text()))
         page = (ROOT / "docs" / "diffusion-inversion.md").read_text()
-        assert import_module("marked_table").with_table(page, told) == page
+        assert marked_table.with_table(page, told) == page
 
 
 def test_the_watermark_benchmark_runs_on_a_few_pictures():
-    watermark = import_module("watermark")
     case = watermark.Case("flow", 1, 1.0, "backward-euler", {})
     model = case.load()
     made = watermark.make(model, case, watermark.LAST, 1)
@@ -391,6 +401,5 @@ def test_the_watermark_benchmark_runs_on_a_few_pictures():
     assert found["pictures"] == 3
     assert len(found["hits"]) == 3
     assert watermark.judged(made, made.noise)["right"] == 3
-    page = import_module("watermark_page")
-    low, high = page.wilson(97, 100)
+    low, high = watermark_page.wilson(97, 100)
     assert 0.9 < low < 0.97 < high < 1

@@ -1,29 +1,15 @@
 """The comparison of solvers: its problems, its counting, its generated truths, its page."""
 
 import json
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
+import benchmarks.solvers.__main__ as solvers
+from benchmarks.solvers import counting, generated, own, page, peers, problems
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-solvers, page, counting, own, peers, generated, problems = map(
-    import_module,
-    (
-        "solvers",
-        "solvers_page",
-        "solver_counting",
-        "solver_own",
-        "solver_peers",
-        "solver_generated",
-        "solver_problems",
-    ),
-)
-# transformers looks for a package `kernels`, and finds our folder where that is the current one.
-sys.modules.pop("kernels", None)
 PROBLEMS = problems.solver_problems()
 EASY = [problem for problem in PROBLEMS if problem.name in ("affine 0.9", "consumption")]
 MISSING = ("none", "a_module_that_is_not_there")

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -36,9 +35,8 @@ from fixpoint.adapters.distortions import Blurred, CentreCrop
 from fixpoint.adapters.observations import as_observation
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-benchmark = import_module("attribution")
-marked_table = import_module("marked_table")
+benchmark = import_module("benchmarks.studies.attribution")
+marked_table = import_module("benchmarks.shared.marked_table")
 STORED = ROOT / "docs" / "results" / "attribution.json"
 PAGE = ROOT / "docs" / "attribution.md"
 FEW = 6  # iterations

@@ -1,5 +1,4 @@
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures import read_picture
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-benchmark = import_module("editing")
-marked_table = import_module("marked_table")
+benchmark = import_module("benchmarks.studies.editing")
+marked_table = import_module("benchmarks.shared.marked_table")
 STORED = ROOT / "docs" / "results" / "editing.json"
 PAGE = ROOT / "docs" / "editing.md"
 OLD, NEW, STEPS = "a cat", "a dog", 3
