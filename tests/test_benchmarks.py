@@ -25,7 +25,8 @@ from benchmarks.paper import (
     table_s1,
     table_s2,
 )
-from benchmarks.shared import context, fresh_process, marked_table
+from benchmarks.shared import context, fresh_process, pages, stable_diffusion_shape
+from benchmarks.shared import stored as stored_results
 from benchmarks.speed import inversion_gpu
 from benchmarks.studies import diffusion_inversion, priors
 from fixpoint import ForwardStep, schedules, solve
@@ -56,11 +57,11 @@ def measured(small):
     """What every section measures, as JSON gives it back. Nothing is started for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fresh_process, "measure", fresh_process.measure_here)
-        patch.setattr(shapes, "CHANNELS", (16, 16, 16, 16))
+        patch.setattr(stable_diffusion_shape, "CHANNELS", (16, 16, 16, 16))
         found = {
             name: import_module(f"benchmarks.paper.{name}").measure(small) for name in MEASURED
         }
-    return json.loads(json.dumps(context.ready_for_json(found), allow_nan=False))
+    return json.loads(json.dumps(stored_results.ready_for_json(found), allow_nan=False))
 
 
 def store(folder, small, measured, *names):
@@ -351,7 +352,7 @@ def test_a_library_that_is_missing_is_named_and_the_rest_is_measured(monkeypatch
     absent = {name: ("none", "a_module_that_is_not_there") for name in other_libraries.MODULES}
     monkeypatch.setattr(other_libraries, "MODULES", absent)
     size = other_libraries.Size(2, 5, 4, (2, 4), (6, 10), 12, 8, 2, 40)
-    measured = context.ready_for_json(other_libraries.measure(size, absent))
+    measured = stored_results.ready_for_json(other_libraries.measure(size, absent))
     found = json.loads(json.dumps(measured, allow_nan=False))
     for said in found["libraries"].values():
         assert said == {
@@ -370,7 +371,7 @@ def test_a_library_that_is_missing_is_named_and_the_rest_is_measured(monkeypatch
 def test_the_table_of_priors_is_rendered_from_what_was_measured():
     stored = json.loads((ROOT / "docs" / "results" / "priors.json").read_text())
     page = (ROOT / "docs" / "priors.md").read_text()
-    assert marked_table.with_table(page, priors.markdown(stored)) == page
+    assert pages.with_table(page, priors.markdown(stored)) == page
 
 
 @pytest.mark.parametrize("name", ["diffusion_inversion", "watermark"])
@@ -389,7 +390,7 @@ def test_the_pages_on_diffusion_are_rendered_from_what_was_measured(name):
         benchmark = diffusion_inversion
         told = benchmark.markdown(json.loads((results / f"{name}.json").read_text()))
         page = (ROOT / "docs" / "diffusion-inversion.md").read_text()
-        assert marked_table.with_table(page, told) == page
+        assert pages.with_table(page, told) == page
 
 
 def test_the_watermark_benchmark_runs_on_a_few_pictures():

@@ -11,17 +11,17 @@ loses no finished section; `results.md` is rendered from all that are stored.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from benchmarks.paper.readme_table import readme_table, replace_table
-from benchmarks.shared.context import CROP, Context, machine_name, make_context, ready_for_json
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.whole_file import write_whole
+from benchmarks.shared.command import add_quick, command_line, parse
+from benchmarks.shared.context import CROP, Context, make_context
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import write_page
+from benchmarks.shared.stored import load_all, store
 
 SECTIONS = (
     "table_s1",
@@ -34,11 +34,8 @@ SECTIONS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__spec__.name, __doc__, "results.md and results/")
     add = parser.add_argument
-    add("--out", type=Path, default=Path("docs"), help="folder of results.md and results/")
     add("--model", type=Path, action="append", default=[], help="folder of an autoencoder; again")
     add("--pictures", type=Path, nargs="+", default=[], help="files instead of held-out crops")
     add("--crops", type=int, default=48)
@@ -48,12 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
     add("--video-size", type=_size, default=(128, 192), metavar="HEIGHTxWIDTH")
     add("--readme", type=Path, help="put the extract of table S1 into this file")
     add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few steps, to try the scripts")
-    options = parser.parse_args(arguments)
+    add_quick(parser)
+    options = parse(parser, arguments)
     if options.quick and options.readme is not None:
         parser.error("--quick makes no table for the README")
     try:
-        check_folder(options.out)
         if options.sections:
             context = make_context(
                 options.model,
@@ -82,8 +78,7 @@ def measure(name: str, context: Context, out: Path) -> None:
     found = setting(context)
     if "pictures" in results:  # a section with pictures of its own
         found |= {"pictures": results["pictures"], "overlapping": False}
-    content = {"setting": found, "results": ready_for_json(results)}
-    write_json(out / "results" / f"{name}.json", content)
+    store(out, name, {"setting": found, "results": results})
     print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
@@ -101,17 +96,13 @@ def setting(context: Context) -> dict[str, Any]:
 
 def render(out: Path) -> dict[str, Any]:
     """Write results.md and its figures from what is stored, and return that."""
-    stored = {}
-    for name in SECTIONS:
-        path = out / "results" / f"{name}.json"
-        if path.is_file():
-            stored[name] = json.loads(path.read_text())
+    stored = load_all(out, SECTIONS)
     lines = header(stored)
     for name, content in stored.items():
         section = import_module(f"benchmarks.paper.{name}")
         section.draw(content["results"], out / "results")
         lines.append(section.markdown(content["results"]))
-    write_whole(out / "results.md", lambda path: path.write_text("\n".join(lines)))
+    write_page(out / "results.md", "\n".join(lines))
     return stored
 
 

@@ -10,17 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from benchmarks.paper import methods
 from fixpoint.whole_file import write_whole
 
 STYLES = {
-    "encoder alone": ("#111827", "X"),
-    "gradient, Adam 0.1 scheduled": ("#f59e0b", "s"),
-    "gradient, Adam 0.01 fixed": ("#dc2626", "D"),
-    "gradient, Adam 0.01 fixed, checkpointed": ("#7f1d1d", "d"),
-    "gradient, L-BFGS, clipped": ("#db2777", "P"),
-    "gradient, L-BFGS, clipped, encoder term": ("#7c3aed", "p"),
-    "the paper's Adam": ("#1d4ed8", "o"),
-    "ours": ("#15803d", "^"),
+    methods.ENCODER.family: ("#111827", "X"),
+    methods.SCHEDULED.family: ("#f59e0b", "s"),
+    methods.FIXED.family: ("#dc2626", "D"),
+    methods.CHECKPOINTED.family: ("#7f1d1d", "d"),
+    methods.LBFGS.family: ("#db2777", "P"),
+    methods.ENCODER_TERM.family: ("#7c3aed", "p"),
+    methods.PAPER.family: ("#1d4ed8", "o"),
+    methods.OURS.family: ("#15803d", "^"),
 }
 FILL = {"float32": "full", "bfloat16": "left", "float16": "none"}
 

@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.shared.context import Context, number, table
+from benchmarks.shared.context import Context
+from benchmarks.shared.tables import number, table
 from fixpoint import Iterator, Operator, schedules
 from fixpoint.adapters import EightBit, invert_by_gradient
 from fixpoint.adapters.files import write_whole

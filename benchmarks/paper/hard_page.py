@@ -18,8 +18,8 @@ from benchmarks.paper.hard_study import (
     STARTS,
     STRONGEST,
 )
-from benchmarks.shared.context import mean_and_interval, number, table
 from benchmarks.shared.hard_set import CONTENTS, OBSERVATIONS
+from benchmarks.shared.tables import mean_and_interval, number, table
 from fixpoint.adapters.files import write_whole
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.paper import methods
 from benchmarks.paper.trajectory import Trajectory
-from benchmarks.shared.context import Context, summary
+from benchmarks.shared.context import Context
 from benchmarks.shared.hard_set import CONTENTS, OBSERVATIONS, Group, group, latents
+from benchmarks.shared.tables import summary
 from fixpoint import (
     Adam,
     Anderson,
@@ -46,18 +48,17 @@ MANY = 4  # for ours alone
 EVALUATIONS, LONG = 30, 100
 FULL = ("8-bit", "JPEG 75")  # groups for which the gradient runs with all its settings
 STEPS, FEW_STEPS = 200, 50
-GRADIENT: dict[str, dict[str, Any]] = {
-    "Adam 0.01 fixed": {"schedule": schedules.constant(0.01)},
-    "Adam 0.1 scheduled": {},
-    "Adam 0.01 fixed, clipped": {"schedule": schedules.constant(0.01), "observation": Clip()},
-    "L-BFGS, clipped": {"optimizer": "lbfgs", "observation": Clip()},
-    "L-BFGS, clipped, encoder term": {
-        "optimizer": "lbfgs",
-        "encoder_weight": 0.1,
-        "observation": Clip(),
-    },
+GRADIENT = {
+    method.setting: method
+    for method in (
+        methods.FIXED,
+        methods.SCHEDULED,
+        methods.CLIPPED,
+        methods.LBFGS,
+        methods.ENCODER_TERM,
+    )
 }
-STRONGEST = "L-BFGS, clipped, encoder term"
+STRONGEST = methods.ENCODER_TERM.setting
 BY_HAND: dict[str, Iterator[Any]] = {
     "forward step, rho 0.5": ForwardStep(step_size=0.5),
     "forward step, rho 1": ForwardStep(step_size=1.0),
@@ -168,12 +169,12 @@ def _paper(autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
     """The paper's operator, T z = E(D(z)) - E(x): its Adam, and forward steps of size 1."""
     operator = DecoderInversion(autoencoder.encode, autoencoder.decode, cases.pictures, Identity())
     steps = 2 * EVALUATIONS
-    methods: dict[str, Iterator[Any]] = {
+    iterators: dict[str, Iterator[Any]] = {
         "Adam": Adam(schedule=schedules.warmup_cosine(0.01, steps)),
         "forward step, rho 1": ForwardStep(),
     }
     lines = {}
-    for method, iterator in methods.items():
+    for method, iterator in iterators.items():
         watched = Trajectory(cases.truth, cases.nmse_db)
         solution = solve(
             operator,
@@ -193,12 +194,13 @@ def _gradient(autoencoder: Autoencoder, cases: Group, quick: bool) -> dict[str, 
     full = cases.name in FULL
     steps = 3 if quick else STEPS if full else FEW_STEPS
     lines = {}
-    for setting, options in GRADIENT.items():
+    for setting, method in GRADIENT.items():
         if not full and setting != STRONGEST:
             continue
+        options = method.gradient_options()
         watched = Trajectory(cases.truth, cases.nmse_db)
         if isinstance(cases.observation, Masked):  # it is told of the mask, too
-            options = options | {"observation": Masked(cases.observation.known, Clip())}
+            options |= {"observation": Masked(cases.observation.known, Clip())}
         inversion = invert_by_gradient(
             autoencoder,
             cases.pictures,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -45,6 +46,21 @@ class Method:
     checkpointing: bool = False
 
     @property
+    def setting(self) -> str:
+        """The family without its kind, for tables of one kind."""
+        return self.family.removeprefix(f"{self.kind}, ")
+
+    def gradient_options(self) -> dict[str, Any]:
+        """Keywords of `invert_by_gradient`, but for the number of steps."""
+        return {
+            "optimizer": self.optimizer,
+            "schedule": None if self.rate is None else schedules.constant(self.rate),
+            "encoder_weight": self.encoder_weight,
+            "observation": Clip() if self.clipped else None,
+            "checkpointing": self.checkpointing,
+        }
+
+    @property
     def memory(self) -> str:
         """What its memory depends on."""
         if self.kind != "gradient":
@@ -61,6 +77,7 @@ FIXED = Method("gradient, Adam 0.01 fixed", "gradient", rate=0.01)
 CHECKPOINTED = Method(
     "gradient, Adam 0.01 fixed, checkpointed", "gradient", rate=0.01, checkpointing=True
 )
+CLIPPED = Method("gradient, Adam 0.01 fixed, clipped", "gradient", rate=0.01, clipped=True)
 LBFGS = Method("gradient, L-BFGS, clipped", "gradient", optimizer="lbfgs", clipped=True)
 ENCODER_TERM = Method(
     "gradient, L-BFGS, clipped, encoder term",
@@ -108,11 +125,7 @@ def run(
             autoencoder,
             pictures,
             steps=method.steps,
-            optimizer=method.optimizer,
-            schedule=None if method.rate is None else schedules.constant(method.rate),
-            encoder_weight=method.encoder_weight,
-            observation=Clip() if method.clipped else None,
-            checkpointing=method.checkpointing,
+            **method.gradient_options(),
             value_range=(-1, 1),
             callback=None if watch is None else lambda step, z: watch(z, None),
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.paper import methods
+
 SOURCE = "Hong et al., NeurIPS 2024"
 CAUTION = (
     "Not the same experiment: the paper's autoencoders have some 84 million weights and its "
@@ -44,9 +46,9 @@ class Line:
         return (last.seconds - first.seconds) / (last.iterations - first.iterations)
 
 
-SCHEDULED = "gradient, Adam 0.1 scheduled"
-FIXED = "gradient, Adam 0.01 fixed"
-PAPER = "the paper's Adam"
+SCHEDULED, FIXED, PAPER = (
+    method.family for method in (methods.SCHEDULED, methods.FIXED, methods.PAPER)
+)
 
 
 def _line(method: str, bits: int, gigabytes: float, *cells: tuple[float, float, float]) -> Line:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paper import methods
-from benchmarks.shared.context import mean_and_interval, number
-from fixpoint.whole_file import write_whole
+from benchmarks.shared.pages import replace_between, write_page
+from benchmarks.shared.tables import mean_and_interval, number
 
 PAPER_RATES = (methods.SCHEDULED.family, methods.FIXED.family)
 SHOWN = (
@@ -55,9 +55,7 @@ def readme_table(results: dict[str, Any]) -> str:
 
 def replace_table(readme: Path, text: str) -> None:
     """Put the table between the README's two markers."""
-    before, rest = readme.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    write_whole(readme, lambda path: path.write_text(f"{before}{BEGIN}{text}\n{END}{after}"))
+    write_page(readme, replace_between(readme.read_text(), BEGIN, END, f"{text}\n"))
 
 
 def _find(model: dict[str, Any], families: tuple[str, ...], steps: int) -> dict[str, Any]:

@@ -16,13 +16,10 @@ import torch
 
 from benchmarks.paper import methods, published
 from benchmarks.paper.methods import Method, run
-from benchmarks.shared import fresh_process
-from benchmarks.shared.context import Context, mebibytes, number, table
-from fixpoint.adapters import Autoencoder
+from benchmarks.shared import fresh_process, stable_diffusion_shape
+from benchmarks.shared.context import Context
+from benchmarks.shared.tables import mebibytes, number, table
 
-CHANNELS = (128, 256, 512, 512)
-GROUPS = 32
-SMALL = 16  # pixels, enough to warm the libraries up
 QUICK = 64
 IMAGE = 512
 FRAMES = 16
@@ -34,38 +31,19 @@ KINDS = {
 }
 
 
-def build(channels: tuple[int, ...], dtype: torch.dtype, seed: int) -> Autoencoder:
-    """An autoencoder of that shape with random weights."""
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(seed)
-    model = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels),
-        block_out_channels=channels,
-        layers_per_block=2,
-        latent_channels=4,
-        norm_num_groups=min(GROUPS, channels[0]),
-        sample_size=768,
-        scaling_factor=0.18215,
-    )
-    return Autoencoder.from_diffusers(model.to(dtype).eval().requires_grad_(False))
-
-
 def two_steps(
     channels: list[int], shape: list[int], line: dict[str, Any], seed: int
 ) -> Callable[[], dict[str, float]]:
     """The work that is measured: two steps of a method, and how long the second one took."""
     method = replace(Method(**line), steps=2)
-    autoencoder = build(tuple(channels), getattr(torch, method.dtype), seed)
+    autoencoder = stable_diffusion_shape.build(tuple(channels), getattr(torch, method.dtype), seed)
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.rand(shape, generator=generator) * 2 - 1
     # On the 8-bit grid, as files are.
     pictures = ((pictures + 1) * 127.5).round() / 127.5 - 1
-    run(autoencoder, method, pictures[:1, :, :SMALL, :SMALL])
-    weights = sum(
-        weight.numel() * weight.element_size() for weight in autoencoder.model.parameters()
-    )
+    small = stable_diffusion_shape.SMALL
+    run(autoencoder, method, pictures[:1, :, :small, :small])
+    weights = stable_diffusion_shape.weights_bytes(autoencoder)
 
     def work() -> dict[str, float]:
         clock: list[float] = []
@@ -88,7 +66,7 @@ def measure(context: Context) -> dict[str, Any]:
         for kind, method in KINDS.items():
             found = fresh_process.measure(
                 "benchmarks.paper.shapes:two_steps",
-                channels=list(CHANNELS),
+                channels=list(stable_diffusion_shape.CHANNELS),
                 shape=shape,
                 line=asdict(method),
                 seed=context.seed,
@@ -106,7 +84,7 @@ def measure(context: Context) -> dict[str, Any]:
             seconds, peak = number(measured["seconds"], ".2f"), mebibytes(found["peak_bytes"])
             problem = f" ({found['failed']})" if found["failed"] else ""
             print(f"{name:<34}{kind:<26}{seconds:>7} s {peak:>6} MiB{problem}", flush=True)
-    return {"channels": list(CHANNELS), "rows": rows}
+    return {"channels": list(stable_diffusion_shape.CHANNELS), "rows": rows}
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -21,15 +21,8 @@ from torch import Tensor
 from benchmarks.paper import figure_3, published
 from benchmarks.paper.methods import Method, methods, run
 from benchmarks.shared import fresh_process
-from benchmarks.shared.context import (
-    CROP,
-    Context,
-    mean_and_interval,
-    mebibytes,
-    number,
-    summary,
-    table,
-)
+from benchmarks.shared.context import CROP, Context
+from benchmarks.shared.tables import mean_and_interval, mebibytes, number, summary, table
 from fixpoint.adapters import Autoencoder, EightBit, as_pictures, nmse_db, to_pil
 
 SHORT = {"encoder": 0, "gradient": 2, "paper": 2, "ours": 12}

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from benchmarks.paper import published
 from benchmarks.paper.trajectory import Trajectory
-from benchmarks.shared.context import Context, mean_and_interval, number, summary, table
+from benchmarks.shared.context import Context
+from benchmarks.shared.tables import mean_and_interval, number, summary, table
 from fixpoint import (
     Adam,
     Anderson,

@@ -1,10 +1,8 @@
-"""What every section measures with, and how it writes numbers down."""
+"""Autoencoders and pictures that a run of the benchmarks measures with."""
 
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from fixpoint.adapters import Autoencoder, EightBit
 from fixpoint.adapters.autoencoder import EMBEDDED
 from fixpoint.adapters.pictures import check_sides
 from fixpoint.adapters.verify_crops import cut
-from fixpoint.version import __version__
 
 CROP = 64
 
@@ -104,52 +101,3 @@ def make_context(
     for autoencoder in autoencoders.values():
         check_sides(values, autoencoder.factor)
     return Context(folders, autoencoders, values, origin, overlapping, quick, seed, **sizes)
-
-
-def machine_name() -> str:
-    processor = platform.processor() or platform.machine()
-    threads = torch.get_num_threads()
-    return (
-        f"Measured with fixpoint {__version__}, torch {torch.__version__}, "
-        f"{threads} thread{'s' * (threads > 1)} of {os.cpu_count()} CPU cores ({processor})."
-    )
-
-
-def summary(errors: Tensor) -> dict[str, float]:
-    """Mean, half the 95 % interval of the mean, and the worst, of values in dB."""
-    spread = float(errors.std()) if len(errors) > 1 else math.nan
-    return {
-        "nmse_db": float(errors.mean()),
-        "interval_db": 1.96 * spread / math.sqrt(len(errors)),
-        "worst_db": float(errors.max()),
-    }
-
-
-def ready_for_json(tree: Any) -> Any:
-    """The same tree with None for every number that JSON does not know."""
-    if isinstance(tree, float):
-        return tree if math.isfinite(tree) else None
-    if isinstance(tree, dict):
-        return {key: ready_for_json(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [ready_for_json(value) for value in tree]
-    return tree
-
-
-def number(value: float | None, form: str = ".1f") -> str:
-    """A number as a table shows it; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else format(value, form)
-
-
-def mean_and_interval(row: dict[str, Any]) -> str:
-    return f"{number(row['nmse_db'])} ± {number(row['interval_db'])}"
-
-
-def mebibytes(size: float | None, form: str = ".0f") -> str:
-    return "–" if size is None else number(size / 2**20, form)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
-    """A Markdown table; all columns but the first `words` are numbers."""
-    rule = ["---"] * words + ["---:"] * (len(head) - words)
-    return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)]

@@ -12,24 +12,22 @@ No number but the versions depends on time or chance.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.shared.context import machine_name, ready_for_json
+from benchmarks.shared.command import command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import write_page
+from benchmarks.shared.stored import load_all, ready_for_json, store
 from benchmarks.solvers import generated as solver_generated
 from benchmarks.solvers.counting import BUDGET, TARGET, Solver, attempt
 from benchmarks.solvers.own import default_name, own_solvers
 from benchmarks.solvers.page import markdown
 from benchmarks.solvers.peers import peers, plain_loop
 from benchmarks.solvers.problems import Problem, solver_problems
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.whole_file import write_whole
 
 PLAIN_LIMIT = 20_000
 """Evaluations of plain steps at most, which say how hard a problem is."""
@@ -83,25 +81,16 @@ SECTIONS = {"comparison": measure_comparison, "generated": measure_generated}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of solvers.md")
+    parser = command_line(__spec__.name, __doc__, "solvers.md")
     parser.add_argument("--sections", nargs="*", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--generated", type=int, default=10_000, help="problems to generate")
-    options = parser.parse_args(arguments)
-    stored = options.out / "results" / "solvers.json"
+    options = parse(parser, arguments)
     torch.set_num_threads(1)
-    try:
-        check_folder(options.out)
-        found = json.loads(stored.read_text()) if stored.is_file() else {}
-        for section in options.sections:
-            found[section] = ready_for_json(SECTIONS[section](options.generated))
-            write_json(stored, found)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    text = markdown(found)
-    write_whole(options.out / "solvers.md", lambda path: path.write_text(text, encoding="utf-8"))
+    found = load_all(options.out, ["solvers"]).get("solvers", {})
+    for section in options.sections:
+        found[section] = SECTIONS[section](options.generated)
+        store(options.out, "solvers", found)
+    write_page(options.out / "solvers.md", markdown(ready_for_json(found)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.shared.context import table
+from benchmarks.shared.tables import table
 
 OWN = "fixpoint"
 Found = dict[str, Any]

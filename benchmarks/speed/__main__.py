@@ -9,36 +9,26 @@ from all that are stored. Without a GPU both say so and do what can be done on t
 
 from __future__ import annotations
 
-import argparse
-import json
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.shared.context import ready_for_json
-from fixpoint.adapters.files import check_folder, write_json
-from fixpoint.whole_file import write_whole
+from benchmarks.shared.command import command_line, parse
+from benchmarks.shared.pages import write_page
+from benchmarks.shared.stored import load, load_all, store
 
 SECTIONS = ("kernels", "inversion_gpu")
 """Modules with measure() -> results and markdown(results)."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of benchmarks.md")
+    parser = command_line(__spec__.name, __doc__, "benchmarks.md")
     parser.add_argument("--sections", nargs="*", choices=SECTIONS, default=list(SECTIONS))
-    options = parser.parse_args(arguments)
-    try:
-        check_folder(options.out)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    options = parse(parser, arguments)
     for section in options.sections:
-        found = ready_for_json(import_module(f"benchmarks.speed.{section}").measure())
-        write_json(options.out / "results" / f"{section}.json", found)
-        print(import_module(f"benchmarks.speed.{section}").markdown(found), flush=True)
-    text = page(options.out)
-    write_whole(options.out / "benchmarks.md", lambda temporary: temporary.write_text(text))
+        module = import_module(f"benchmarks.speed.{section}")
+        store(options.out, section, module.measure())
+        print(module.markdown(load(options.out, section)), flush=True)
+    write_page(options.out / "benchmarks.md", page(options.out))
 
 
 def page(folder: Path) -> str:
@@ -52,14 +42,8 @@ def page(folder: Path) -> str:
         " there is one; accuracy is in [Results](results.md).",
         "",
     ]
-    for section in SECTIONS:
-        stored = folder / "results" / f"{section}.json"
-        if stored.is_file():
-            lines.append(
-                import_module(f"benchmarks.speed.{section}").markdown(
-                    json.loads(stored.read_text())
-                )
-            )
+    for section, found in load_all(folder, SECTIONS).items():
+        lines.append(import_module(f"benchmarks.speed.{section}").markdown(found))
     return "\n".join(lines)
 
 

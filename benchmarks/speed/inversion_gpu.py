@@ -1,17 +1,16 @@
 """What an inversion costs on a GPU, against what the GPU could do.
 
-    python -m benchmarks.speed.inversion_gpu --out DIR
+    python -m benchmarks.speed.inversion_gpu --out docs
 
-An autoencoder in the shape of Stable Diffusion 2.1's with random weights (see `paper/shapes.py`):
-the time of an evaluation as it is and compiled, beside the least that its arithmetic would take at
-the rate of a matrix product in the same precision; the peak of memory, also of a gradient step; and
-what `solve` adds to the evaluations. Without a GPU a small part runs on the CPU, to try the script.
-Prints two tables and writes `DIR/inversion_gpu.json`.
+An autoencoder in the shape of Stable Diffusion 2.1's with random weights: the time of an evaluation
+as it is and compiled, beside the least that its arithmetic would take at the rate of a matrix
+product in the same precision; the peak of memory, also of a gradient step; and what `solve` adds to
+the evaluations. Without a GPU a small part runs on the CPU, to try the script.
+Prints two tables and writes `results/inversion_gpu.json`.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
@@ -19,19 +18,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.paper import shapes
-from benchmarks.shared import fresh_process
-from benchmarks.shared.context import machine_name, mebibytes, number, ready_for_json, table
+from benchmarks.shared import fresh_process, stable_diffusion_shape
+from benchmarks.shared.command import command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.stable_diffusion_shape import SMALL, build, weights_bytes
+from benchmarks.shared.stored import load, ready_for_json, store
+from benchmarks.shared.tables import mebibytes, number, table
 from fixpoint import InertialKM, Operator, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, default_observation
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.inversion import default_iterator
 from fixpoint.adapters.measure import PeakMemory
 from fixpoint.iterator import Iterator as Method
@@ -71,7 +71,7 @@ class Plan:
     calls: int
     repeats: int
     iterations: int
-    channels: tuple[int, ...] = field(default_factory=lambda: shapes.CHANNELS)
+    channels: tuple[int, ...] = field(default_factory=lambda: stable_diffusion_shape.CHANNELS)
 
     @property
     def gpu(self) -> str | None:
@@ -124,7 +124,7 @@ class Case:
 
     def __init__(self, plan: Plan, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         self.plan, self.dtype, self.shape = plan, dtype, shape
-        built = shapes.build(plan.channels, dtype, SEED)
+        built = build(plan.channels, dtype, SEED)
         self.autoencoder = Autoencoder.from_diffusers(built.model.to(plan.device))
         batch, _, height, width = shape
         sides = height // built.factor, width // built.factor
@@ -153,11 +153,6 @@ class Case:
         with torch.enable_grad():
             loss = (self.autoencoder.decode(z) - self.picture).square().sum()
             torch.autograd.grad(loss, z)
-
-    @property
-    def weights_bytes(self) -> int:
-        weights = self.autoencoder.model.parameters()
-        return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 def evaluations(case: Case) -> list[dict[str, Any]]:
@@ -194,7 +189,7 @@ def _row(case: Case, kind: str, work: Callable[[], object]) -> dict[str, Any]:
             "milliseconds": 1e3 * seconds_of(work, plan.device, plan.calls, plan.repeats),
             "flop": flop,
             "peak_bytes": peak,
-            "weights_bytes": case.weights_bytes,
+            "weights_bytes": weights_bytes(case.autoencoder),
             "failed": None,
         }
     except torch.OutOfMemoryError as error:
@@ -204,7 +199,12 @@ def _row(case: Case, kind: str, work: Callable[[], object]) -> dict[str, Any]:
 def _failed(case: Case, kind: str, error: Exception) -> dict[str, Any]:
     nothing = dict.fromkeys(("milliseconds", "flop", "peak_bytes"))
     reason = str(error).splitlines()[0]
-    return {"kind": kind, **nothing, "weights_bytes": case.weights_bytes, "failed": reason}
+    return {
+        "kind": kind,
+        **nothing,
+        "weights_bytes": weights_bytes(case.autoencoder),
+        "failed": reason,
+    }
 
 
 def peak_bytes(case: Case, kind: str, work: Callable[[], object]) -> int | None:
@@ -230,7 +230,7 @@ def peak_bytes(case: Case, kind: str, work: Callable[[], object]) -> int | None:
 def work_alone(channels: list[int], shape: list[int], dtype: str, kind: str) -> Callable[[], None]:
     """The same work in a process that has done nothing else."""
     plan = Plan(torch.device("cpu"), {}, (), 0, 1, 1, 1, tuple(channels))
-    small = (1, 3, shapes.SMALL, shapes.SMALL)
+    small = (1, 3, SMALL, SMALL)
     case = Case(plan, getattr(torch, dtype), small)
     case.picture = torch.zeros(shape)
     factor = case.autoencoder.factor
@@ -460,18 +460,13 @@ def _evaluation_cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__spec__.name, __doc__, "results/inversion_gpu.json")
     plan = default_plan()
     names = [precision.name for precision in plan.precisions]
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR")
     add("--inputs", nargs="+", choices=plan.inputs, default=list(plan.inputs))
     add("--precisions", nargs="+", choices=names, default=names)
-    options = parser.parse_args(arguments)
-    try:
-        check_folder(options.out)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    options = parse(parser, arguments)
     if not torch.cuda.is_available():
         print("no GPU here: a small part runs on the CPU, to try the script", flush=True)
     plan = replace(
@@ -479,9 +474,8 @@ def main(arguments: list[str] | None = None) -> None:
         inputs={name: plan.inputs[name] for name in options.inputs},
         precisions=tuple(each for each in plan.precisions if each.name in options.precisions),
     )
-    results = measure(plan)
-    print(markdown(results))
-    write_json(options.out / "inversion_gpu.json", results)
+    store(options.out, "inversion_gpu", measure(plan))
+    print(markdown(load(options.out, "inversion_gpu")))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The fused updates: accuracy against float64, bytes a second against a measured copy.
 
-    python -m benchmarks.speed.kernels --out docs/results
+    python -m benchmarks.speed.kernels --out docs
 
 On a GPU the Triton kernels are timed against eager torch, against `torch.compile` of the same
 reference and against `torch.optim`'s fused Adam, on buffers that are rotated so that they come cold
@@ -11,7 +11,6 @@ and writes the page.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -28,9 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.shared.context import machine_name, number, ready_for_json, table
+from benchmarks.shared.command import add_quick, command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.stored import load, ready_for_json, store
+from benchmarks.shared.tables import number, table
 from fixpoint import kernels
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.kernels.library import REFERENCES
 from fixpoint.kernels.walk import AVAILABLE
 
@@ -450,19 +451,16 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    parser.add_argument("--quick", action="store_true", help="one shape, no torch.compile")
+    parser = command_line(__spec__.name, __doc__, "results/kernels.json")
+    add_quick(parser, "one shape and no torch.compile")
     parser.add_argument("--accuracy", action="store_true", help="print that part as JSON, no more")
-    options = parser.parse_args()
+    options = parse(parser)
     if options.accuracy:
         with torch.no_grad():
             print(json.dumps(ready_for_json(accuracy("cpu"))))
         return
-    check_folder(options.out)
-    found = ready_for_json(measure(quick=options.quick))
-    print(markdown(found))
-    write_json(options.out / "kernels.json", found)
+    store(options.out, "kernels", measure(quick=options.quick))
+    print(markdown(load(options.out, "kernels")))
 
 
 if __name__ == "__main__":

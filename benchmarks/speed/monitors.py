@@ -8,13 +8,12 @@ Runs alternate in one process; the ratio of the medians is printed and written t
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
-from benchmarks.shared.context import machine_name
+from benchmarks.shared.command import command_line, parse
+from benchmarks.shared.machine import machine_name
 from benchmarks.shared.pictures import held_out_crops
 from fixpoint import ForwardStep, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit
@@ -22,11 +21,10 @@ from fixpoint.monitors import Cocoercivity, Convergence, Fejer, ForwardStepTheor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser = command_line(__spec__.name, __doc__, "monitors.json")
     parser.add_argument("--crops", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=9)
-    options = parser.parse_args()
+    options = parse(parser)
     iterator = ForwardStep()
     ratios = {}
     for name in ("kl", "adversarial"):

@@ -14,8 +14,6 @@ that a run of that length returns. Rounds go through all methods in turn, so tha
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 import warnings
@@ -24,19 +22,20 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import version
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.shared.context import machine_name, number, ready_for_json, table
+from benchmarks.shared.command import add_quick, add_render, command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import write_page
+from benchmarks.shared.stored import load, store
+from benchmarks.shared.tables import number, table
 from fixpoint import Anderson, Broyden, ForwardStep, Halpern, fixed_point_of, proximal, solve
 from fixpoint import splittings as split
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.proximal import PerRow
-from fixpoint.whole_file import write_whole
 
 MODULES = {
     "SciPy": ("scipy", "scipy.optimize"),
@@ -1223,22 +1222,14 @@ def _batching_page(rows: list[Found]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="small, to try the script")
-    options = parser.parse_args(arguments)
-    stored = options.out / "results" / "splittings.json"
-    try:
-        check_folder(options.out)
-        if not options.render:
-            write_json(stored, ready_for_json(measure(QUICK if options.quick else None)))
-        text = markdown(json.loads(stored.read_text()))
-    except OSError as error:
-        parser.error(str(error))
-    write_whole(options.out / "splittings-benchmark.md", lambda path: path.write_text(text))
+    parser = command_line(__spec__.name, __doc__, "splittings-benchmark.md")
+    add_render(parser)
+    add_quick(parser, "small sizes")
+    options = parse(parser, arguments)
+    if not options.render:
+        store(options.out, "splittings", measure(QUICK if options.quick else None))
+    found = load(options.out, "splittings")
+    write_page(options.out / "splittings-benchmark.md", markdown(found))
 
 
 if __name__ == "__main__":

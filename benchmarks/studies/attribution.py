@@ -12,11 +12,8 @@ calibrations are of training pictures. Stored as `results/attribution.json`.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +22,14 @@ import torch
 from torch import Tensor
 
 import fixpoint.adapters
-from benchmarks.shared.context import machine_name, ready_for_json, table
-from benchmarks.shared.marked_table import fill_in
+from benchmarks.shared.command import add_quick, add_render, command_line, parse
+from benchmarks.shared.equal_time import steps_in_equal_time
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import renew_table
 from benchmarks.shared.pictures import TrainingPictures, held_out_crops
+from benchmarks.shared.prompts import PROMPTS
+from benchmarks.shared.stored import load, store
+from benchmarks.shared.tables import table
 from fixpoint.adapters import Autoencoder, Clip, Inversion, Masked, invert, invert_by_gradient
 from fixpoint.adapters.attribution import (
     EVALUATIONS,
@@ -44,7 +46,6 @@ from fixpoint.adapters.distortions import (
     JpegFile,
     Png,
 )
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.inversion import invert_by_encoder
 from fixpoint.adapters.observations import EightBit
 from fixpoint.adapters.pictures import as_pictures
@@ -86,9 +87,10 @@ def generated(autoencoder: Autoencoder, count: int) -> Tensor:
     """Pictures drawn by the embedded diffusion model, whose decoder this is: 25 steps."""
     from fixpoint.adapters.latent_diffusion import LatentDiffusion
 
-    prompts = ("a photograph", "a texture", "dead leaves", "a page of text")
     model = LatentDiffusion.embedded("diffusion")
-    sampling = model.sampling([prompts[row % 4] for row in range(count)], steps=25, guidance=3.0)
+    sampling = model.sampling(
+        [PROMPTS[row % len(PROMPTS)] for row in range(count)], steps=25, guidance=3.0
+    )
     noise = model.noise(count, seed=SEED, height=SIDE, width=SIDE)
     return autoencoder.decode(sampling.generate(noise))
 
@@ -173,27 +175,15 @@ def measure(kinds: Sequence[str], quick: bool = False) -> dict[str, Any]:
 def _steps_in_the_same_time(
     autoencoder: Autoencoder, pictures: Tensor
 ) -> tuple[int, dict[str, float]]:
-    """Gradient steps that take the processor as long as ours, timed after a run of each."""
+    """Gradient steps that take the processor as long as ours, and the seconds a picture."""
     batch = EightBit()(pictures[:BATCH])
-    few = 4
-
-    def ours() -> Inversion:
-        return invert(autoencoder, batch, max_iterations=EVALUATIONS, value_range=(-1, 1))
-
-    def gradient() -> Inversion:
-        return invert_by_gradient(autoencoder, batch, steps=few, value_range=(-1, 1))
-
-    seconds = {}
-    for name, run in (("ours", ours), ("gradient", gradient)):
-        run()
-        times = []
-        for _ in range(3):
-            started = time.process_time()
-            run()
-            times.append(time.process_time() - started)
-        seconds[name] = min(times) / len(batch)
-    steps = max(1, round(few * seconds["ours"] / seconds["gradient"]))
-    return steps, {"ours": seconds["ours"], "gradient": seconds["gradient"] * steps / few}
+    steps, seconds = steps_in_equal_time(
+        lambda: invert(autoencoder, batch, max_iterations=EVALUATIONS, value_range=(-1, 1)),
+        lambda count: invert_by_gradient(autoencoder, batch, steps=count, value_range=(-1, 1)),
+        few=4,
+        rounds=3,
+    )
+    return steps, {name: value / len(batch) for name, value in seconds.items()}
 
 
 def _scores(
@@ -405,12 +395,9 @@ def make_calibrations(out: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of attribution.md")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="two pictures each, to try the script")
+    parser = command_line(__spec__.name, __doc__, "attribution.md")
+    add_render(parser)
+    add_quick(parser, "two pictures each")
     parser.add_argument(
         "--without-diffusion", action="store_true", help="no pictures that a diffusion drew"
     )
@@ -422,25 +409,18 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="DIR",
         help="make the calibrations of the embedded autoencoders, and nothing else",
     )
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.calibrations is not None:
         make_calibrations(options.calibrations)
         return
-    try:
-        check_folder(options.out)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    stored = options.out / "results" / "attribution.json"
     if not options.render:
         kinds = [kind for kind in COUNTS if not (options.without_diffusion and kind == "generated")]
         results = measure(kinds, options.quick)
         results["summary"] = summarised(results)
-        write_json(stored, ready_for_json(results))
-    results = json.loads(stored.read_text())
+        store(options.out, "attribution", results)
+    results = load(options.out, "attribution")
     draw(results, options.out / "results" / "attribution.png")
-    told = markdown(results)
-    fill_in(options.out / "attribution.md", told)
-    print(told)
+    renew_table(options.out / "attribution.md", markdown(results))
 
 
 if __name__ == "__main__":

@@ -11,24 +11,21 @@ by class, so that an interrupted run goes on.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.shared.context import machine_name, number, ready_for_json, table
-from benchmarks.shared.marked_table import fill_in
+from benchmarks.shared.command import add_render, command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import renew_table
+from benchmarks.shared.stored import load, ready_for_json, results_path, store
+from benchmarks.shared.tables import number, table
+from benchmarks.shared.tiny_autoencoders import TINY, decoded, residuals, taught, tiny
 from fixpoint import Anderson
 from fixpoint.adapters import Autoencoder, Identity, invert
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.stop import Divergence
 
-sys.path.append(str(Path(__file__).parents[2] / "tests"))
-from autoencoders import TINY, decoded, residuals, taught, tiny
-
+RESULTS = "autoencoder_classes"
 STEPS = 150  # of training
 ITERATIONS = 60
 
@@ -97,30 +94,21 @@ def _shape(sizes: list[int]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of autoencoders.md")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
+    parser = command_line(__spec__.name, __doc__, "autoencoders.md")
+    add_render(parser)
     parser.add_argument("--again", action="store_true", help="measure also what is stored")
     parser.add_argument("--classes", nargs="*", choices=sorted(TINY), default=sorted(TINY))
-    options = parser.parse_args(arguments)
-    try:
-        check_folder(options.out)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    stored = options.out / "results" / "autoencoder_classes.json"
-    results = json.loads(stored.read_text()) if stored.is_file() else {"classes": {}}
+    options = parse(parser, arguments)
+    known = results_path(options.out, RESULTS).is_file()
+    results = load(options.out, RESULTS) if known else {"classes": {}}
     for name in () if options.render else options.classes:
         if name in results["classes"] and not options.again:
             continue
-        results["classes"][name] = ready_for_json(measured(name))
+        results["classes"][name] = measured(name)
         results["machine"] = machine_name()
-        write_json(stored, results)
+        store(options.out, RESULTS, results)
         print(name, results["classes"][name], flush=True)
-    told = markdown(results)
-    fill_in(options.out / "autoencoders.md", told)
-    print(told)
+    renew_table(options.out / "autoencoders.md", markdown(ready_for_json(results)))
 
 
 if __name__ == "__main__":

@@ -11,19 +11,18 @@ monitors of theorem 1 watch plain forward steps of size 1. Stored as
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.shared.context import machine_name, number, ready_for_json, summary, table
-from benchmarks.shared.marked_table import fill_in
-from benchmarks.watermark.__main__ import PROMPTS
+from benchmarks.shared.command import add_render, command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import renew_table
+from benchmarks.shared.prompts import PROMPTS
+from benchmarks.shared.stored import load, store
+from benchmarks.shared.tables import number, summary, table
 from fixpoint import ForwardStep
 from fixpoint.adapters import nmse_db
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.sampling import PAPER_TOLERANCE, Sampling, Trajectory
 from fixpoint.monitors import ForwardStepTheorem
@@ -123,20 +122,14 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    options = parser.parse_args(arguments)
-    check_folder(options.out)
-    stored = options.out / "results" / "diffusion_inversion.json"
+    parser = command_line(__spec__.name, __doc__, "diffusion-inversion.md")
+    add_render(parser)
+    options = parse(parser, arguments)
     if not options.render:
         cases = [measure(*setting) for setting in SETTINGS]
-        write_json(stored, ready_for_json({"machine": machine_name(), "cases": cases}))
-    told = markdown(json.loads(stored.read_text()))
-    fill_in(options.out / "diffusion-inversion.md", told)
-    print(told)
+        store(options.out, "diffusion_inversion", {"machine": machine_name(), "cases": cases})
+    found = load(options.out, "diffusion_inversion")
+    renew_table(options.out / "diffusion-inversion.md", markdown(found))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ descent has the processor's time of ours. Stored as `results/editing.json`.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -24,15 +22,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.shared.context import machine_name, mean_and_interval, number, ready_for_json, table
-from benchmarks.shared.marked_table import fill_in
+from benchmarks.shared.command import add_quick, add_render, command_line, parse
+from benchmarks.shared.equal_time import steps_in_equal_time
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import renew_table
+from benchmarks.shared.prompts import PROMPTS
+from benchmarks.shared.stored import load, store
+from benchmarks.shared.tables import mean_and_interval, number, summary, table
 from fixpoint.adapters import EightBit, invert, invert_by_gradient, nmse_db, to_pil
 from fixpoint.adapters.editing import REFINEMENT, Edit, edit
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.whole_file import write_whole
 
-PROMPTS = ("a photograph", "a texture", "dead leaves", "a page of text")
 COUNT, STEPS, GUIDANCE, SEED = 16, 25, 3.0, 41
 SHOWN = 4
 METHODS = {
@@ -139,42 +140,33 @@ def measure(quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def _gradient_steps(task: Task, few: int) -> int:
-    """As many as ours takes time of the processor for, measured on the first pictures."""
-    pictures, seconds = task.pictures[:4], {}
-    runs: dict[str, Callable[[], Any]] = {
-        "ours": lambda: invert(task.model.autoencoder, pictures, value_range=(-1, 1)),
-        "gradient": lambda: invert_by_gradient(
-            task.model.autoencoder, pictures, steps=few, value_range=(-1, 1)
-        ),
-    }
-    for name, run in runs.items():
-        run()
-        started = time.process_time()
-        run()
-        seconds[name] = time.process_time() - started
-    return max(1, round(few * seconds["ours"] / seconds["gradient"]))
+    """As many as take the time of ours, measured on the first pictures."""
+    autoencoder, pictures = task.model.autoencoder, task.pictures[:4]
+    steps, _ = steps_in_equal_time(
+        lambda: invert(autoencoder, pictures, value_range=(-1, 1)),
+        lambda count: invert_by_gradient(autoencoder, pictures, steps=count, value_range=(-1, 1)),
+        few=few,
+        rounds=1,
+    )
+    return steps
 
 
-def _mean(values: list[float | None]) -> dict[str, float]:
-    numbers = torch.tensor([math.nan if value is None else value for value in values])
-    spread = float(numbers.std()) if len(values) > 1 else math.nan
-    return {
-        "nmse_db": float(numbers.mean()),
-        "interval_db": 1.96 * spread / math.sqrt(len(values)),
-    }
+def _summary(values: list[float | None]) -> dict[str, float]:
+    """Of stored values, where None stands for a number that is not finite."""
+    return summary(torch.tensor([math.nan if value is None else value for value in values]))
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The table of `editing.md`."""
     rows = []
     for name, found in results["methods"].items():
-        latent = _mean(found["latent_nmse_db"])
+        latent = _summary(found["latent_nmse_db"])
         rows.append(
             (
                 METHODS[name],
-                mean_and_interval(_mean(found["background_nmse_db"])),
+                mean_and_interval(_summary(found["background_nmse_db"])),
                 number(max(found["background_nmse_db"])),
-                mean_and_interval(_mean(found["background_psnr_db"])),
+                mean_and_interval(_summary(found["background_psnr_db"])),
                 mean_and_interval(latent) if math.isfinite(latent["nmse_db"]) else "–",
                 number(found["seconds"], ".2f"),
             )
@@ -252,23 +244,13 @@ def _save_small(figure: Any, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of editing.md")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="a few steps, to try the script")
-    options = parser.parse_args(arguments)
-    try:
-        check_folder(options.out)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    folder = options.out / "results"
+    parser = command_line(__spec__.name, __doc__, "editing.md")
+    add_render(parser)
+    add_quick(parser)
+    options = parse(parser, arguments)
     if not options.render:
-        write_json(folder / "editing.json", ready_for_json(measure(options.quick, folder)))
-    told = markdown(json.loads((folder / "editing.json").read_text()))
-    fill_in(options.out / "editing.md", told)
-    print(told)
+        store(options.out, "editing", measure(options.quick, options.out / "results"))
+    renew_table(options.out / "editing.md", markdown(load(options.out, "editing")))
 
 
 if __name__ == "__main__":

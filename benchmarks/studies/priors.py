@@ -11,30 +11,22 @@ as `results/priors.json`.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.shared.context import (
-    Context,
-    machine_name,
-    make_context,
-    mean_and_interval,
-    ready_for_json,
-    table,
-)
+from benchmarks.shared.command import add_quick, add_render, command_line, parse
+from benchmarks.shared.context import Context, make_context
 from benchmarks.shared.hard_set import CONTENTS, SEED, Group, group, latents
-from benchmarks.shared.marked_table import fill_in
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import renew_table
 from benchmarks.shared.pictures import TrainingPictures
+from benchmarks.shared.stored import load, store
+from benchmarks.shared.tables import mean_and_interval, summary, table
 from fixpoint.adapters import Autoencoder, EightBit, WhiteNoise, invert
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.regularised import EncoderPrior, OnPicture, latent_box, latent_prior
 from fixpoint.proximal import PerRow, TotalVariation2D
 
@@ -129,19 +121,13 @@ def _compared(
         errors = cases.nmse_db(inversion.latent)
         without = errors if without is None else without
         found[name] = {
-            **_mean(errors),
+            **summary(errors),
             "evaluations": float(inversion.evaluations.float().mean()),
-            "difference": _mean(errors - without),
+            "difference": summary(errors - without),
             "better": int((errors < without - 0.05).sum()),
             "worse": int((errors > without + 0.05).sum()),
         }
     return found
-
-
-def _mean(values: Tensor) -> dict[str, float]:
-    spread = float(values.std()) if len(values) > 1 else math.nan
-    interval = 1.96 * spread / math.sqrt(len(values))
-    return {"nmse_db": float(values.mean()), "interval_db": interval}
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -172,24 +158,13 @@ def _signed(line: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of priors.md")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="a few steps, to try the script")
-    options = parser.parse_args(arguments)
-    try:
-        check_folder(options.out)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    stored = options.out / "results" / "priors.json"
+    parser = command_line(__spec__.name, __doc__, "priors.md")
+    add_render(parser)
+    add_quick(parser)
+    options = parse(parser, arguments)
     if not options.render:
-        context = make_context(crops=1, quick=options.quick)
-        write_json(stored, ready_for_json(measure(context)))
-    told = markdown(json.loads(stored.read_text()))
-    fill_in(options.out / "priors.md", told)
-    print(told)
+        store(options.out, "priors", measure(make_context(crops=1, quick=options.quick)))
+    renew_table(options.out / "priors.md", markdown(load(options.out, "priors")))
 
 
 if __name__ == "__main__":

@@ -12,24 +12,22 @@ own. Stored as `results/video.json`.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.shared import fresh_process
-from benchmarks.shared.context import machine_name, mebibytes, number, ready_for_json, table
-from benchmarks.shared.marked_table import fill_in
+from benchmarks.shared.command import add_quick, add_render, command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.pages import renew_table
+from benchmarks.shared.stored import load, store
+from benchmarks.shared.tables import mebibytes, number, table
 from fixpoint.adapters import Autoencoder, EightBit, as_pictures, invert_by_gradient, nmse_db
 from fixpoint.adapters.demo import PHOTOGRAPH
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.frame_windows import LOOKS_BACK, invert_video
 from fixpoint.adapters.video import PerFrame
 
@@ -167,8 +165,7 @@ def seams() -> dict[str, dict[str, float]]:
     Tiny instances with random weights. The latents are the same: what differs is only that the
     decoder starts `overlap` latent frames before them.
     """
-    sys.path.append(str(Path(__file__).parents[2] / "tests"))
-    from autoencoders import TINY, tiny  # the configurations that the tests use
+    from benchmarks.shared.tiny_autoencoders import TINY, tiny
 
     found: dict[str, dict[str, float]] = {}
     for name, group in sorted(LOOKS_BACK.items()):
@@ -258,25 +255,15 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of video.md")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="a few steps, to try the script")
-    options = parser.parse_args(arguments)
-    try:
-        check_folder(options.out)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    stored = options.out / "results" / "video.json"
-    started = time.perf_counter()
+    parser = command_line(__spec__.name, __doc__, "video.md")
+    add_render(parser)
+    add_quick(parser)
+    options = parse(parser, arguments)
     if not options.render:
-        write_json(stored, ready_for_json(measure(options.quick)))
+        started = time.perf_counter()
+        store(options.out, "video", measure(options.quick))
         print(f"measured in {time.perf_counter() - started:.0f} s")
-    told = markdown(json.loads(stored.read_text()))
-    fill_in(options.out / "video.md", told)
-    print(told)
+    renew_table(options.out / "video.md", markdown(load(options.out, "video")))
 
 
 if __name__ == "__main__":

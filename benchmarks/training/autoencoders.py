@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from benchmarks.shared.pictures import TrainingPictures, held_out_crops
+from benchmarks.training.rate_and_average import average_in, rate
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,6 @@ def reconstruction_loss(output: Tensor, target: Tensor, l1_weight: float) -> Ten
     return 4 * error.square().mean() + l1_weight * error.abs().mean()
 
 
-def rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up over 200 steps, then a cosine down to zero."""
-    warmup = min(1.0, (step + 1) / 200)
-    return recipe.peak_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-
-
 @torch.no_grad()
 def measure(model: AutoencoderKL, crops: Tensor) -> dict[str, object]:
     """Held-out PSNR, scale of the latents, and how decoding reacts to each latent channel."""
@@ -146,7 +140,7 @@ def train(name: str, out: Path, threads: int) -> None:
 
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, recipe)
+            group["lr"] = rate(step, recipe.steps, recipe.peak_rate)
         target = next(large if step % 4 == 3 else small).to(memory_format=torch.channels_last)
         fooling = recipe.adversarial_from is not None and step >= recipe.adversarial_from
         with torch.autocast("cpu", torch.bfloat16):
@@ -178,10 +172,7 @@ def train(name: str, out: Path, threads: int) -> None:
             hinge.backward()
             judge.step()
 
-        decay = min(0.998, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for kept, current in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(current, 1 - decay)
+        average_in(average, model, step, 0.998)
         if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
             report = store(average, crops, out)
             report |= {"step": step + 1, "minutes": (time.time() - started) / 60}

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import os
 import time
 from collections.abc import Callable
@@ -38,10 +37,11 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.shared.pictures import COLOUR, GREY, dead_leaves, photograph, written_page
+from benchmarks.shared.prompts import PROMPTS
+from benchmarks.training.rate_and_average import average_in, rate
 from fixpoint.adapters import Autoencoder
 
 SIDE = 128  # of the pictures, in pixels
-PROMPTS = ("a photograph", "a texture", "dead leaves", "a page of text")
 MODELS = Path(__file__).parents[2] / "adapters" / "models"
 NULL = len(PROMPTS)
 
@@ -161,12 +161,6 @@ def latents(autoencoder: Autoencoder, count: int, seed: int) -> tuple[Tensor, Te
     return torch.cat(encoded)[:count], torch.tensor(labels)[:count]
 
 
-def rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up over 200 steps, then a cosine down to zero."""
-    warmup = min(1.0, (step + 1) / 200)
-    return recipe.peak_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-
-
 def train(
     model: UNet2DConditionModel,
     loss_of: Callable[[UNet2DConditionModel, torch.Generator], Tensor],
@@ -181,17 +175,14 @@ def train(
     started, losses = time.time(), []
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, recipe)
+            group["lr"] = rate(step, recipe.steps, recipe.peak_rate)
         loss = loss_of(model, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(float(loss.detach()))
-        decay = min(recipe.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for kept, current in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(current, 1 - decay)
+        average_in(average, model, step, recipe.average)
         if (step + 1) % 200 == 0 or step + 1 == recipe.steps:
             report = {
                 "recipe": asdict(recipe),

@@ -14,19 +14,21 @@ Every part is stored as soon as it is measured, as `results/watermark_PART.json`
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.shared import fresh_process
-from benchmarks.shared.context import machine_name, ready_for_json, summary
+from benchmarks.shared.command import add_render, command_line, parse
+from benchmarks.shared.machine import machine_name
+from benchmarks.shared.prompts import PROMPTS
+from benchmarks.shared.stored import store
+from benchmarks.shared.tables import summary
 from benchmarks.watermark import page as watermark_page
 from fixpoint.adapters import (
     Clip,
@@ -37,7 +39,6 @@ from fixpoint.adapters import (
     nmse_db,
 )
 from fixpoint.adapters.distortions import standard_distortions
-from fixpoint.adapters.files import check_folder, write_json
 from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.recover_noise import DecoderInverter, RecoveredNoise, recover_noise
 from fixpoint.adapters.roc import Roc
@@ -47,8 +48,6 @@ from fixpoint.adapters.tree_ring import TreeRing, classify
 KEYS = (1, 2, 3)
 BATCH = 10  # pictures at a time
 SEED = 0
-PROMPTS = ("a photograph", "a texture", "dead leaves", "a page of text")
-PARTS = ("diffusion", "diffusion_channel_3", "flow", "robustness")
 DISTORTIONS = ("8 bit", "JPEG 75", "crop 0.75", "blur 1", "noise 0.1")
 Say = Callable[[str], object]
 
@@ -304,28 +303,24 @@ def detected(marked: Made, with_key: Tensor, without: Tensor) -> dict[str, float
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page")
-    parser.add_argument("--part", choices=PARTS, help="measure one part alone")
+    parser = command_line(__spec__.name, __doc__, "watermark-benchmark.md")
+    parser.add_argument("--part", choices=watermark_page.PARTS, help="measure one part alone")
     parser.add_argument("--count", type=int, default=100, metavar="N", help="pictures a key")
     parser.add_argument("--lbfgs", type=int, default=100, metavar="N", help="of them for L-BFGS")
     parser.add_argument("--adam", type=int, default=100, metavar="N", help="of them for Adam")
     parser.add_argument("--robust", type=int, default=60, metavar="N", help="pictures a distortion")
-    parser.add_argument("--render", action="store_true", help="measure nothing")
-    options = parser.parse_args(arguments)
-    check_folder(options.out)
+    add_render(parser)
+    options = parse(parser, arguments)
     say: Say = partial(print, flush=True)
     slow = dict(zip(SLOW, (options.lbfgs, options.adam), strict=True))
-    parts = PARTS if options.part is None else (options.part,)
+    parts = watermark_page.PARTS if options.part is None else (options.part,)
     for part in () if options.render else parts:
         if part == "robustness":
             found = robustness(CASES["diffusion_channel_3"], options.robust, say)
         else:
             found = classification(part, options.count, slow, say)
         found["machine"] = machine_name()
-        write_json(options.out / "results" / f"watermark_{part}.json", ready_for_json(found))
+        store(options.out, f"watermark_{part}", found)
     watermark_page.write(options.out)
 
 

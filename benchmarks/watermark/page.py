@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.context import mean_and_interval, mebibytes, number, table
+from benchmarks.shared.pages import write_page
+from benchmarks.shared.stored import load_all
+from benchmarks.shared.tables import mean_and_interval, mebibytes, number, table
 from fixpoint.whole_file import write_whole
 
 CLASSIFIED = ("diffusion", "diffusion_channel_3", "flow")
@@ -44,14 +45,10 @@ HEAD = (
 
 def write(out: Path) -> None:
     """Write `watermark-benchmark.md` and its figures from the parts that are stored."""
-    stored = {part: out / "results" / f"watermark_{part}.json" for part in PARTS}
-    found = {part: json.loads(path.read_text()) for part, path in stored.items() if path.is_file()}
+    stored = load_all(out, [f"watermark_{part}" for part in PARTS])
+    found = {name.removeprefix("watermark_"): results for name, results in stored.items()}
     draw(found, out / "results" / "watermark_confusion.png")
-    text = markdown(found)
-    write_whole(
-        out / "watermark-benchmark.md",
-        lambda temporary: temporary.write_text(text, encoding="utf-8"),
-    )
+    write_page(out / "watermark-benchmark.md", markdown(found))
 
 
 def markdown(found: dict[str, Any]) -> str:

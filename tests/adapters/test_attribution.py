@@ -36,7 +36,7 @@ from fixpoint.adapters.observations import as_observation
 
 ROOT = Path(__file__).parents[2]
 benchmark = import_module("benchmarks.studies.attribution")
-marked_table = import_module("benchmarks.shared.marked_table")
+pages = import_module("benchmarks.shared.pages")
 STORED = ROOT / "docs" / "results" / "attribution.json"
 PAGE = ROOT / "docs" / "attribution.md"
 FEW = 6  # iterations
@@ -342,7 +342,7 @@ def test_files_that_are_no_calibration_are_refused(tmp_path, reference):
 
 def test_the_page_tells_what_is_stored():
     page, stored = PAGE.read_text(encoding="utf-8"), json.loads(STORED.read_text())
-    assert marked_table.with_table(page, benchmark.markdown(stored)) == page
+    assert pages.with_table(page, benchmark.markdown(stored)) == page
     assert stored["summary"] == json.loads(json.dumps(benchmark.summarised(stored)))
 
 

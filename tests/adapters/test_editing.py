@@ -16,7 +16,7 @@ from fixpoint.adapters.pictures import read_picture
 
 ROOT = Path(__file__).parents[2]
 benchmark = import_module("benchmarks.studies.editing")
-marked_table = import_module("benchmarks.shared.marked_table")
+pages = import_module("benchmarks.shared.pages")
 STORED = ROOT / "docs" / "results" / "editing.json"
 PAGE = ROOT / "docs" / "editing.md"
 OLD, NEW, STEPS = "a cat", "a dog", 3
@@ -209,4 +209,4 @@ def test_results_become_pil_images(edited):
 
 def test_the_page_tells_what_is_stored():
     page, stored = PAGE.read_text(encoding="utf-8"), json.loads(STORED.read_text())
-    assert marked_table.with_table(page, benchmark.markdown(stored)) == page
+    assert pages.with_table(page, benchmark.markdown(stored)) == page
