@@ -10,25 +10,27 @@ import pytest
 import torch
 
 import benchmarks.paper.__main__ as paper
-import benchmarks.speed.__main__ as speed
-import benchmarks.speed.kernels as kernel_speed
-import benchmarks.splittings.__main__ as other_libraries
-import benchmarks.watermark.__main__ as watermark
-import benchmarks.watermark.page as watermark_page
 from benchmarks.paper import (
     figure_3,
     figures_theorems,
     methods,
     published,
     readme_table,
+    sections,
     shapes,
     table_s1,
     table_s2,
 )
 from benchmarks.shared import context, fresh_process, pages, stable_diffusion_shape
 from benchmarks.shared import stored as stored_results
-from benchmarks.speed import inversion_gpu
+from benchmarks.speed import cold_timing, evaluation_cases, inversion_gpu, loop_cost, updates
+from benchmarks.speed import kernels as kernel_speed
+from benchmarks.speed import page as speed_page
+from benchmarks.splittings import comparison, libraries, sizes
+from benchmarks.splittings import page as splittings_page
 from benchmarks.studies import diffusion_inversion, priors
+from benchmarks.watermark import cases, classification
+from benchmarks.watermark import page as watermark_page
 from fixpoint import ForwardStep, schedules, solve
 from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit, nmse_db, to_pil
 from fixpoint.adapters.demo import PHOTOGRAPH, photograph
@@ -67,7 +69,7 @@ def measured(small):
 def store(folder, small, measured, *names):
     (folder / "results").mkdir()
     for name in names:
-        content = {"setting": paper.setting(small), "results": measured[name]}
+        content = {"setting": sections.setting(small), "results": measured[name]}
         (folder / "results" / f"{name}.json").write_text(json.dumps(content))
 
 
@@ -261,11 +263,11 @@ def test_a_replay_visits_the_recorded_points(small):
 def test_the_limits_of_the_machine_are_shown_for_everything_that_was_measured(monkeypatch):
     monkeypatch.setattr(fresh_process, "measure", fresh_process.measure_here)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    monkeypatch.setattr(inversion_gpu, "LOOP", 3)
-    plan = inversion_gpu.Plan(
+    monkeypatch.setattr(loop_cost, "LOOP", 3)
+    plan = evaluation_cases.Plan(
         device=torch.device("cpu"),
         inputs={"16 x 16": (1, 3, 16, 16)},
-        precisions=(inversion_gpu.Precision("bfloat16", torch.bfloat16),),
+        precisions=(evaluation_cases.Precision("bfloat16", torch.bfloat16),),
         matrix=32,
         calls=1,
         repeats=1,
@@ -310,7 +312,7 @@ def test_the_page_of_results_is_rendered_from_what_was_measured(tmp_path):
     (tmp_path / "results").mkdir()
     for path in stored:
         (tmp_path / "results" / path.name).write_text(path.read_text())
-    contents = paper.render(tmp_path)
+    contents = sections.render(tmp_path)
     assert not any(content["setting"]["quick"] for content in contents.values())
     assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text()
     figures = {path.name for path in (tmp_path / "results").glob("*.png")}
@@ -321,12 +323,12 @@ def test_the_page_of_results_is_rendered_from_what_was_measured(tmp_path):
 
 def test_every_update_is_checked_and_timed(monkeypatch):
     monkeypatch.setattr(kernel_speed, "LATENT", (2, 3, 5))
-    monkeypatch.setattr(kernel_speed, "COLD", 1)
+    monkeypatch.setattr(cold_timing, "COLD", 1)
     monkeypatch.setattr(kernel_speed, "call_overheads", lambda device: {"row sums": 1.5})
     monkeypatch.setattr(kernel_speed, "kernel_code", lambda: None)
     found = json.loads(json.dumps(kernel_speed.measure("cpu", quick=True), allow_nan=False))
-    assert {entry["update"] for entry in found["accuracy"]} == set(kernel_speed.UPDATES)
-    assert {entry["update"] for entry in found["speed"]} == set(kernel_speed.UPDATES)
+    assert {entry["update"] for entry in found["accuracy"]} == set(updates.UPDATES)
+    assert {entry["update"] for entry in found["speed"]} == set(updates.UPDATES)
     for entry in found["accuracy"]:
         assert entry["reference"] < 1e-5
         assert entry["kernel"] is None or entry["kernel"] < 1e-5  # None: without Triton
@@ -337,22 +339,22 @@ def test_every_update_is_checked_and_timed(monkeypatch):
 
 def test_the_page_of_benchmarks_is_rendered_from_what_was_measured():
     stored = ROOT / "docs" / "results"
-    assert {path.stem for path in stored.glob("*.json")} >= set(speed.SECTIONS)
-    assert speed.page(ROOT / "docs") == (ROOT / "docs" / "benchmarks.md").read_text()
+    assert {path.stem for path in stored.glob("*.json")} >= set(speed_page.SECTIONS)
+    assert speed_page.page(ROOT / "docs") == (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_the_page_on_other_libraries_is_rendered_from_what_was_measured():
     found = json.loads((ROOT / "docs" / "results" / "splittings.json").read_text())
     assert not found["quick"]
     page = (ROOT / "docs" / "splittings-benchmark.md").read_text()
-    assert other_libraries.markdown(found) == page
+    assert splittings_page.markdown(found) == page
 
 
 def test_a_library_that_is_missing_is_named_and_the_rest_is_measured(monkeypatch):
-    absent = {name: ("none", "a_module_that_is_not_there") for name in other_libraries.MODULES}
-    monkeypatch.setattr(other_libraries, "MODULES", absent)
-    size = other_libraries.Size(2, 5, 4, (2, 4), (6, 10), 12, 8, 2, 40)
-    measured = stored_results.ready_for_json(other_libraries.measure(size, absent))
+    absent = {name: ("none", "a_module_that_is_not_there") for name in libraries.MODULES}
+    monkeypatch.setattr(libraries, "MODULES", absent)
+    size = sizes.Size(2, 5, 4, (2, 4), (6, 10), 12, 8, 2, 40)
+    measured = stored_results.ready_for_json(comparison.measure(size, absent))
     found = json.loads(json.dumps(measured, allow_nan=False))
     for said in found["libraries"].values():
         assert said == {
@@ -362,7 +364,7 @@ def test_a_library_that_is_missing_is_named_and_the_rest_is_measured(monkeypatch
     assert all(way["evaluations"] == 6 for way in found["overhead"]["ways"])
     deep = found["accuracy"][-1]["ways"]
     assert any(way["iterations"] for way in deep)
-    text = other_libraries.markdown(found)
+    text = splittings_page.markdown(found)
     assert text.count("missing: `ModuleNotFoundError") == len(absent)
     assert "overhead below SciPy's | not measured: missing |" in text
     assert "nan" not in text.lower()
@@ -394,13 +396,13 @@ def test_the_pages_on_diffusion_are_rendered_from_what_was_measured(name):
 
 
 def test_the_watermark_benchmark_runs_on_a_few_pictures():
-    case = watermark.Case("flow", 1, 1.0, "backward-euler", {})
+    case = cases.Case("flow", 1, 1.0, "backward-euler", {})
     model = case.load()
-    made = watermark.make(model, case, watermark.LAST, 1)
+    made = cases.make(model, case, cases.LAST, 1)
     assert made.picture.shape == (3, 3, 128, 128)
-    found = watermark.recovered(model, case, made, watermark.METHODS["encoder"])
+    found = classification.recovered(model, case, made, cases.METHODS["encoder"])
     assert found["pictures"] == 3
     assert len(found["hits"]) == 3
-    assert watermark.judged(made, made.noise)["right"] == 3
+    assert classification.judged(made, made.noise)["right"] == 3
     low, high = watermark_page.wilson(97, 100)
     assert 0.9 < low < 0.97 < high < 1

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import benchmarks.solvers.__main__ as solvers
-from benchmarks.solvers import counting, generated, own, page, peers, problems
+from benchmarks.solvers import comparison, counting, generated, own, page, peers, problems
 
 ROOT = Path(__file__).parents[1]
 PROBLEMS = problems.solver_problems()
@@ -86,7 +85,7 @@ def test_missing_libraries_are_named_and_the_rest_is_compared(monkeypatch):
     others, libraries = peers.peers()
     assert set(libraries.values()) == {"not installed"}
     assert [solver.library for solver in others] == ["plain loop"]
-    found = solvers.compare(EASY, [*own.own_solvers(), *others])
+    found = comparison.compare(EASY, [*own.own_solvers(), *others])
     found |= {"machine": "A machine.", "libraries": libraries}
     by_name = {solver["method"]: solver["outcomes"] for solver in found["solvers"]}
     plain = [outcome["evaluations"] for outcome in by_name["z = G(z)"]]

@@ -30,14 +30,7 @@ from fixpoint import (
     schedules,
     solve,
 )
-from fixpoint.adapters import (
-    DecoderInversion,
-    EightBit,
-    Identity,
-    RoundingCells,
-    invert,
-    nmse_db,
-)
+from fixpoint.adapters import DecoderInversion, EightBit, Identity, RoundingCells, invert, nmse_db
 from fixpoint.whole_file import write_whole
 
 STEPS = (20, 50, 100)

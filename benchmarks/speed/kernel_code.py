@@ -166,7 +166,9 @@ def all_kernels(arch: int, dtype: torch.dtype, value_dtype: torch.dtype) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__spec__.name}", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--arch", type=int, nargs="+", default=[80, 90])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--awkward", action="store_true", help="odd sizes, strides and dtypes")

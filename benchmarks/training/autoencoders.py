@@ -16,7 +16,6 @@ huge local activations costly by which GroupNorm networks like to smuggle global
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import time
@@ -28,6 +27,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from benchmarks.shared.pictures import TrainingPictures, held_out_crops
+from benchmarks.training.command import command_line
 from benchmarks.training.rate_and_average import average_in, rate
 
 
@@ -191,10 +191,10 @@ def store(model: AutoencoderKL, crops: Tensor, out: Path) -> dict[str, object]:
     return report
 
 
+def main(arguments: list[str] | None = None) -> None:
+    options = command_line(__spec__.name, __doc__, RECIPES).parse_args(arguments)
+    train(options.name, options.out, options.threads)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=RECIPES)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    train(arguments.name, arguments.out, arguments.threads)
+    main()

@@ -15,13 +15,12 @@ the deterministic sampler makes of it, z_0, are regressed in one step, z_0 = z_T
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +37,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.shared.pictures import COLOUR, GREY, dead_leaves, photograph, written_page
 from benchmarks.shared.prompts import PROMPTS
+from benchmarks.training.command import command_line
 from benchmarks.training.rate_and_average import average_in, rate
 from fixpoint.adapters import Autoencoder
 
@@ -324,16 +324,17 @@ def save(
             path.chmod(0o644)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=RECIPES)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="fewer, to try")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    recipe = RECIPES[arguments.name]
-    if arguments.steps is not None:
-        recipe = Recipe(**(asdict(recipe) | {"steps": arguments.steps, "pool": 320}))
+def main(arguments: list[str] | None = None) -> None:
+    parser = command_line(__spec__.name, __doc__, RECIPES)
+    parser.add_argument("--steps", type=int, help="fewer, to try the program")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = RECIPES[options.name]
+    if options.steps is not None:
+        recipe = replace(recipe, steps=options.steps, pool=320)
     torch.manual_seed(recipe.seed)
-    {"diffusion": diffusion, "flow": flow}[arguments.name](arguments.out, recipe)
+    {"diffusion": diffusion, "flow": flow}[options.name](options.out, recipe)
+
+
+if __name__ == "__main__":
+    main()

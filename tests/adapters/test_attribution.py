@@ -35,7 +35,8 @@ from fixpoint.adapters.distortions import Blurred, CentreCrop
 from fixpoint.adapters.observations import as_observation
 
 ROOT = Path(__file__).parents[2]
-benchmark = import_module("benchmarks.studies.attribution")
+page_of_study = import_module("benchmarks.studies.attribution.page")
+rates = import_module("benchmarks.studies.attribution.rates")
 pages = import_module("benchmarks.shared.pages")
 STORED = ROOT / "docs" / "results" / "attribution.json"
 PAGE = ROOT / "docs" / "attribution.md"
@@ -342,8 +343,8 @@ def test_files_that_are_no_calibration_are_refused(tmp_path, reference):
 
 def test_the_page_tells_what_is_stored():
     page, stored = PAGE.read_text(encoding="utf-8"), json.loads(STORED.read_text())
-    assert pages.with_table(page, benchmark.markdown(stored)) == page
-    assert stored["summary"] == json.loads(json.dumps(benchmark.summarised(stored)))
+    assert pages.with_table(page, page_of_study.markdown(stored)) == page
+    assert stored["summary"] == json.loads(json.dumps(rates.summarised(stored)))
 
 
 def test_ours_tells_pictures_apart_at_least_as_well_as_the_others_where_nothing_was_harmed():
