@@ -194,11 +194,11 @@ def json_of_process(module: str, *arguments: str, **variables: str) -> Any:
     return json.loads(ended.stdout)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = command_line(__spec__.name, __doc__, "results/kernels.json")
     add_quick(parser, "one shape and no torch.compile")
     parser.add_argument("--accuracy", action="store_true", help="print that part as JSON, no more")
-    options = parse(parser)
+    options = parse(parser, arguments)
     if options.accuracy:
         with torch.no_grad():
             print(json.dumps(ready_for_json(accuracy("cpu"))))

@@ -20,11 +20,11 @@ from fixpoint.adapters import Autoencoder, DecoderInversion, EightBit
 from fixpoint.monitors import Cocoercivity, Convergence, Fejer, ForwardStepTheorem
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = command_line(__spec__.name, __doc__, "monitors.json")
     parser.add_argument("--crops", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=9)
-    options = parse(parser)
+    options = parse(parser, arguments)
     iterator = ForwardStep()
     ratios = {}
     for name in ("kl", "adversarial"):
