@@ -27,7 +27,10 @@ FILL = {"float32": "full", "bfloat16": "left", "float16": "none"}
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other one beats: less is better in both coordinates. By the first."""
+    """Points that no other point beats in both coordinates, in the order of the first one.
+
+    Less is better.
+    """
     front: list[tuple[float, float]] = []
     for point in sorted(set(points)):
         if not front or point[1] < front[-1][1]:

@@ -1,7 +1,7 @@
 """Figures 2, 4 and S4: does cocoercivity along the path go with convergence and accuracy?
 
-All mathematics is that of `fixpoint verify`. Gradient descent (figure S4) takes part as an iterator
-that replays its points, so that the same ratios are taken at them.
+`fixpoint verify` does all the mathematics. Gradient descent (figure S4) is an iterator that replays
+its points: the same ratios are measured at them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ReplayState(State):
 
 @dataclass(frozen=True, eq=False)
 class Replay(Iterator[ReplayState]):
-    """The points of another run, one a step.
+    """Visits the points of another run, one in each step.
 
     Args:
         points: z^1, z^2, ..., each (batch, *shape).
@@ -114,7 +114,7 @@ def _gradient(context: Context, name: str) -> Method:
 
 def _content(result: MethodResult) -> dict[str, Any]:
     method, outcomes = result.method, result.outcomes
-    said = findings(result)
+    sentences = findings(result)
     return {
         "name": method.name,
         "settings": method.words,
@@ -127,7 +127,7 @@ def _content(result: MethodResult) -> dict[str, Any]:
         "convergence_line": result.convergence_line and asdict(result.convergence_line),
         "accuracy_line": result.accuracy_line and asdict(result.accuracy_line),
         "agreement_line": result.agreement_line and asdict(result.agreement_line),
-        "findings": said[:2],
+        "findings": sentences[:2],
     }
 
 
@@ -171,8 +171,10 @@ def markdown(results: dict[str, Any]) -> str:
             )
             lines += [*table(head, rows), ""]
             for one in settings[key]:
-                said = " ".join(one["findings"])
-                lines.append(f"- **{one['name']}** ({one['settings']}): {said} {_accuracy(one)}")
+                sentences = " ".join(one["findings"])
+                lines.append(
+                    f"- **{one['name']}** ({one['settings']}): {sentences} {_accuracy(one)}"
+                )
             lines += ["", f"![{words}](results/{_file(name, key)})", ""]
     return "\n".join(lines)
 
@@ -184,7 +186,7 @@ def _slope(line: dict[str, Any] | None) -> str:
 
 
 def _accuracy(one: dict[str, Any]) -> str:
-    """What the slope of the NMSE over the ratio says."""
+    """The slope of the NMSE over the ratio, in one sentence."""
     line = one["accuracy_line"]
     if line is None:
         return "No line was fitted to the NMSE."

@@ -1,4 +1,4 @@
-"""The section on the hard set: measured by `hard_study`, told by `hard_page`."""
+"""The section on the hard set: measured by `hard_study`, written by `hard_page`."""
 
 from benchmarks.paper.hard_page import draw, markdown
 from benchmarks.paper.hard_study import measure

@@ -1,4 +1,4 @@
-"""The hard set, told: its tables and its figure."""
+"""The tables and the figure of the hard set."""
 
 from __future__ import annotations
 

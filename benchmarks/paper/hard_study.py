@@ -1,8 +1,9 @@
-"""The hard set, measured: every observation and content, the strongest baselines, and what limits.
+"""What is measured on the hard set.
 
-Parts: all groups with the paper's operator at the stop of an oracle; gradient descent with all its
-settings; 16 bits; hand-tuned settings against what `invert` chooses by itself; several starting
-points, to count deceptive zeros; and what an oracle makes of rounding and the decoder's Jacobian.
+Every group is inverted by ours, by the paper's operator with an oracle as its stopping rule, by
+gradient descent in all its settings, and by settings that were tuned by hand. Ours is also measured
+in 16 bits. Several starting points count deceptive zeros. An oracle that knows the Jacobian of the
+decoder shows what rounding leaves.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def _group(name: str, autoencoder: Autoencoder, cases: Group, context: Context) 
         },
         "paper": _paper(autoencoder, cases),
         "gradient": _gradient(autoencoder, cases, context.quick),
-        "by_hand": _by_hand(autoencoder, cases),
+        "by_hand": _tuned_by_hand(autoencoder, cases),
     }
     best = min(found["gradient"].values(), key=lambda line: line["nmse_db"])
     print(
@@ -199,7 +200,7 @@ def _gradient(autoencoder: Autoencoder, cases: Group, quick: bool) -> dict[str, 
             continue
         options = method.gradient_options()
         watched = Trajectory(cases.truth, cases.nmse_db)
-        if isinstance(cases.observation, Masked):  # it is told of the mask, too
+        if isinstance(cases.observation, Masked):  # gradient descent knows the mask, too
             options |= {"observation": Masked(cases.observation.known, Clip())}
         inversion = invert_by_gradient(
             autoencoder,
@@ -215,8 +216,8 @@ def _gradient(autoencoder: Autoencoder, cases: Group, quick: bool) -> dict[str, 
     return lines
 
 
-def _by_hand(autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
-    """The best of a grid of settings, each ended where it is best on the mean of this group."""
+def _tuned_by_hand(autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
+    """The best of a grid of settings. Each ends where the mean of this group is best."""
     observations = [cases.observation]
     if cases.observation is None:
         shown = as_pictures(cases.pictures, (-1, 1)).observation
@@ -241,8 +242,7 @@ def _by_hand(autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
             curve = watched.curve.nan_to_num(nan=math.inf)
             end = int(curve.argmin())
             if float(curve[end]) < best["nmse_db"]:
-                # A tuner who wants the last decibel pays for it; one who would give up a tenth of
-                # it ends at the first point that is as good.
+                # The first point within a tenth of a decibel of the best one counts.
                 near = int((curve <= curve[end] + 0.1).nonzero()[0])
                 best = {
                     "setting": f"{setting}; {observed!r}",
@@ -285,7 +285,7 @@ def many(name: str, context: Context) -> list[dict[str, Any]]:
 
 
 def _starts(name: str, autoencoder: Autoencoder, cases: Group) -> dict[str, Any]:
-    """How many runs from other starting points end well by their own account, but elsewhere."""
+    """How many runs from other starting points claim success at another point."""
     pictures = as_pictures(cases.pictures, (-1, 1))
     observation = default_observation(pictures.observation, autoencoder.dtype)
     operator = DecoderInversion(autoencoder.encode, autoencoder.decode, cases.pictures, observation)
@@ -324,8 +324,11 @@ def _starts(name: str, autoencoder: Autoencoder, cases: Group) -> dict[str, Any]
 
 @torch.no_grad()
 def _oracle(name: str, autoencoder: Autoencoder, cases: Group) -> list[dict[str, Any]]:
-    """What is left where an oracle takes, in every singular direction of D'(z*), the smaller error
-    of two: that of E(x), or that of least squares under the noise of rounding."""
+    """The error of an oracle that chooses in every singular direction of D'(z*).
+
+    It takes the smaller of two errors: that of E(x), and that of least squares under the noise of
+    rounding.
+    """
     inversion, _ = ours(autoencoder, cases)
     errors = cases.nmse_db(inversion.latent)
     lines = []

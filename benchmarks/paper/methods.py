@@ -62,7 +62,7 @@ class Method:
 
     @property
     def memory(self) -> str:
-        """What its memory depends on."""
+        """Everything that the peak of memory depends on."""
         if self.kind != "gradient":
             return f"{self.family}, {self.dtype}"
         parts = ["gradient", self.optimizer]
@@ -117,7 +117,7 @@ def run(
     pictures: Tensor,
     watch: Callable[[Tensor, Tensor | None], object] | None = None,
 ) -> Inversion:
-    """Invert pictures on [-1, 1]. `watch` sees the iterates, and the rows they belong to."""
+    """Invert pictures on [-1, 1]. `watch` receives every iterate and the rows in it."""
     if method.kind == "encoder":
         return invert_by_encoder(autoencoder, pictures, value_range=(-1, 1))
     if method.kind == "gradient":

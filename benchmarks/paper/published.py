@@ -41,7 +41,7 @@ class Line:
 
     @property
     def seconds_a_step(self) -> float:
-        """Of the steps between two lengths of the run, so that start and end do not count."""
+        """Between the shortest and the longest run, so that start and end do not count."""
         first, last = self.points[0], self.points[-1]
         return (last.seconds - first.seconds) / (last.iterations - first.iterations)
 

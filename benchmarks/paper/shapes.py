@@ -34,7 +34,7 @@ KINDS = {
 def two_steps(
     channels: list[int], shape: list[int], line: dict[str, Any], seed: int
 ) -> Callable[[], dict[str, float]]:
-    """The work that is measured: two steps of a method, and how long the second one took."""
+    """The measured work: two steps of a method; it returns the seconds of the second one."""
     method = replace(Method(**line), steps=2)
     autoencoder = stable_diffusion_shape.build(tuple(channels), getattr(torch, method.dtype), seed)
     generator = torch.Generator().manual_seed(seed)
@@ -108,7 +108,7 @@ def markdown(results: dict[str, Any]) -> str:
                     number(row["seconds"], ".2f"),
                     mebibytes(row["peak_bytes"]),
                     mebibytes(row["weights_bytes"]),
-                    _part(row, rows),
+                    _share_of_gradient(row, rows),
                 )
                 for row in rows
             ],
@@ -146,8 +146,8 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _part(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """Of the memory of the plain gradient on the same input."""
+def _share_of_gradient(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Memory as a share of that of the plain gradient on the same input."""
     for other in rows:
         gradient = (other["input"], other["kind"]) == (row["input"], "gradient")
         if gradient and row["peak_bytes"] and other["peak_bytes"]:

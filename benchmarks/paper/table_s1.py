@@ -123,7 +123,7 @@ def _peaks(context: Context, name: str, lines: list[Method]) -> dict[str, Any]:
 
 
 def one_picture(folder: str, line: dict[str, Any], picture: str) -> Callable[[], None]:
-    """The work whose memory is measured, the libraries warmed up on a corner of the picture."""
+    """The work whose memory is measured. A corner of the picture has warmed the libraries up."""
     method = Method(**line)
     autoencoder = Autoencoder.from_pretrained(folder, dtype=getattr(torch, method.dtype))
     values = as_pictures(picture).values
@@ -142,9 +142,9 @@ def one_picture(folder: str, line: dict[str, Any], picture: str) -> Callable[[],
 def time_to_accuracy(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """When each gradient-free method is as accurate as the gradient-based ones ever get.
 
-    The target is the least NMSE that any gradient-based row returns. Times are compared with that
-    run's, and with the least in which an iterate of any gradient setting is
-    there: what a perfect choice of the setting and of its end would have taken.
+    The target is the least NMSE that a gradient-based row returns. Times are compared with two: the
+    time of that run, and the time after which the first iterate of any gradient setting reaches the
+    target. Only someone who knows z* could choose the second one.
     """
     gradient = [row for row in rows if row["kind"] == "gradient"]
     best = min(gradient, key=lambda row: row["nmse_db"])
@@ -250,7 +250,7 @@ def markdown(results: dict[str, Any]) -> str:
         "Figure 3: every point is a line of the tables; the grey steps are the Pareto front, what "
         "no other point beats in both.",
         "",
-        *_beside(results["models"]),
+        *_published_beside_ours(results["models"]),
         "",
     ]
     return "\n".join(lines)
@@ -299,7 +299,7 @@ def _reached(reached: dict[str, Any]) -> list[str]:
 
 
 def _against_the_paper(rows: list[dict[str, Any]]) -> str:
-    """The same against gradient descent as the paper has it: Adam, nothing clipped."""
+    """Time to accuracy against the gradient descent of the paper: Adam without clipping."""
     as_published = [row for row in rows if row["kind"] != "gradient" or row["optimizer"] == "adam"]
     reached = time_to_accuracy(as_published)
     ours = next(
@@ -318,7 +318,7 @@ def _met(ratio: float) -> str:
     return "met" if ratio <= TARGET else "missed"
 
 
-def _beside(models: dict[str, Any]) -> list[str]:
+def _published_beside_ours(models: dict[str, Any]) -> list[str]:
     """The published cells and, where there is one, our cell of the same method and length."""
     lines = [
         "### Published",

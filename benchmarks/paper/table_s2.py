@@ -1,4 +1,4 @@
-"""Table S2: what the optimiser and the schedule matter, on the paper's operator and on ours.
+"""Table S2: how much the optimiser and the schedule matter, on two operators.
 
 Two parts: the paper's ablation on T z = E(D(z)) - E(x), and the iterators of this library with
 their own settings, with nothing, rounding, or the cells of rounding inside the operator.
@@ -89,7 +89,10 @@ def steps_of_varying_size(
     schedule: schedules.Schedule,
     evaluations: int,
 ) -> Trajectory:
-    """An iterator whose step size follows a schedule: the states of one carry over to the next."""
+    """An iterator whose step size follows a schedule: each step gets an iterator of its own.
+
+    The state of one step is the start of the next.
+    """
     trajectory = Trajectory(truth)
     state = choice(schedule(0)).init(operator, operator.start)
     for step in range(evaluations):
@@ -177,7 +180,7 @@ def _ours(context: Context, name: str) -> list[dict[str, Any]]:
                     "curve": [round(value, 3) for value in trajectory.curve.tolist()],
                 }
             )
-            _say(name, rows[-1])
+            _print_row(name, rows[-1])
     truth, pictures = context.observed(name)
     trajectory = Trajectory(truth)
     inversion = invert(
@@ -198,11 +201,11 @@ def _ours(context: Context, name: str) -> list[dict[str, Any]]:
             "curve": [round(value, 3) for value in trajectory.curve.tolist()],
         }
     )
-    _say(name, rows[-1])
+    _print_row(name, rows[-1])
     return rows
 
 
-def _say(name: str, row: dict[str, Any]) -> None:
+def _print_row(name: str, row: dict[str, Any]) -> None:
     print(
         f"{name:<26}{row['method'] + ', ' + row['observation']:<60}"
         f"{row['returned']['nmse_db']:>7.1f} dB",

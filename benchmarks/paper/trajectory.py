@@ -1,4 +1,4 @@
-"""The errors of every point of a run at which T was evaluated for its own sake."""
+"""The errors of the points of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fixpoint.iterate import Iterate
 
 @dataclass
 class Trajectory:
-    """Watches a run as its callback.
+    """Callback that records the error of every iterate.
 
     Attributes:
         truth: z* of every case.
@@ -41,7 +41,7 @@ class Trajectory:
 
     @property
     def curve(self) -> Tensor:
-        """The mean error, point by point; rows that have left keep their last."""
+        """The mean error at every point; a row that has left keeps its last error."""
         latest, means = self.errors[0], []
         for errors in self.errors:
             latest = torch.where(errors.isnan(), latest, errors)

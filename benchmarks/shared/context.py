@@ -30,8 +30,8 @@ class Context:
         autoencoders: loaded in float32, by the same names.
         crops: (crops, 3, height, width) on [-1, 1]; only their encodings are used.
         origin: of the crops, in words.
-        overlapping: crops share pixels, so that no interval can be taken at its word.
-        quick: few steps, to try the scripts.
+        overlapping: crops share pixels, so that intervals are too narrow.
+        quick: few steps, to try the programs.
         memory_side: of the picture whose memory is measured, in pixels.
         video_size: height and width of a video's frames, in pixels.
     """

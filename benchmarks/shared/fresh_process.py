@@ -1,7 +1,7 @@
 """One measurement in a process of its own.
 
-What earlier work left in the heap would hide or inflate a peak. Blocks of 64 KiB and more are
-mapped and unmapped one by one (MALLOC_MMAP_THRESHOLD_), lest fragmentation counts as memory.
+Earlier work leaves memory in the heap, which would hide or inflate a peak. Blocks of 64 KiB and
+more are mapped one by one (MALLOC_MMAP_THRESHOLD_), so that fragmentation does not count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from fixpoint.adapters.measure import PeakMemory
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-RESERVE = 1 << 30  # bytes that are left to the rest of the machine
+RESERVE = 1 << 30  # bytes for the rest of the machine
 
 
 def measure(function: str, **arguments: Any) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def measure(function: str, **arguments: Any) -> dict[str, Any]:
             up what is not to be counted and returns the work, a function without arguments.
 
     Returns:
-        "peak_bytes" (None where the system does not tell), "found": what the work returned, and
-        "failed": None, or the last line of an error, as where memory did not suffice.
+        "peak_bytes": None where the system does not measure it. "found": what the work returned.
+        "failed": None, or the last line of an error, for example when memory did not suffice.
     """
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.shared.fresh_process"],

@@ -51,7 +51,7 @@ class Group:
         name: of `OBSERVATIONS`.
         truth: z*, (cases, channels, rows, columns).
         pictures: x, (cases, 3, height, width), on [-1, 1].
-        observation: what one who inverts them says of them; None where they show it themselves.
+        observation: passed to `invert`; None where the pictures show it themselves.
         known: latents whose pixels the picture shows, (rows, columns): the error is theirs.
     """
 

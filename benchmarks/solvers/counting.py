@@ -1,8 +1,8 @@
 """One solver on one problem, judged by the evaluations of the map alone.
 
-Whatever a solver does, its map is counted and the residual is taken at every point where the map is
-evaluated. The evaluations of a solver are those up to the first point within the target; when it
-stops, and what it says then, is judged apart.
+The map counts its evaluations and takes the residual at every one of them. The evaluations of a
+solver are those up to the first point within the target. When it stops, and what it claims then, is
+judged separately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BudgetSpent(Exception):
 
 
 class CountedMap:
-    """The map of a problem, counting.
+    """The map of a problem, which counts its evaluations.
 
     Attributes:
         goal: norm of the residual that is sought.
@@ -68,7 +68,7 @@ class CountedMap:
         return self(row)[0].numpy()
 
     def derivative(self, z: Any, direction: Any) -> Any:
-        """G'(z) along a vector: as dear as an evaluation, and counted as one."""
+        """G'(z) along a vector: it costs as much as an evaluation and counts as one."""
         self._spend()
         row, tangent = (torch.from_numpy(np.array(x, dtype=np.float64)) for x in (z, direction))
         along = torch.func.jvp(self.problem.function, (row[None],), (tangent[None],))[1]
@@ -81,7 +81,7 @@ class CountedMap:
 
 
 Returned = tuple[Any, bool | None]
-"""The point, and whether the solver calls it a solution; None where it does not say."""
+"""The point, and whether the solver calls it a solution; None where it has no test."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Outcome:
 def attempt(solver: Solver, problem: Problem, budget: int = BUDGET) -> Outcome:
     """Run a solver on a problem; an error ends the run and claims nothing.
 
-    A solver that gives up before the target and within the budget is run again, told to stop far
-    below the target: what it reaches then counts, what it said the first time stands.
+    A solver that stops before the target and within the budget runs again with a much smaller
+    tolerance. The evaluations of the second run count, and the claim of the first.
     """
     counted = CountedMap(problem, budget)
     excess, claimed, ended = None, False, ""

@@ -1,4 +1,4 @@
-"""Generated problems whose zeros, or their absence, are known; who claims a zero that is none?
+"""Generated problems of which it is known whether they have a zero.
 
 A problem is a row. Every family is drawn in batches, in both precisions, each row at a scale s of
 its own from 1e-6 to 1e6: T(z) becomes s T(z / s). Where there is no zero, no residual is below a
@@ -194,7 +194,7 @@ class Batch:
         return Batch(scaled, rounded, (scale * start).to(dtype), family.solvable)
 
     def residual_norm(self, z: Tensor) -> Tensor:
-        """(batch,): in float64, of the very operators that were given to the solver."""
+        """(batch,): residuals in float64, of the same operators that the solver had."""
         return self.function(z.double(), *(tensor.double() for tensor in self.data)).norm(dim=1)
 
     def judged(self, method: Callable[..., Any], max_iterations: int) -> dict[str, int]:

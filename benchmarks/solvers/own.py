@@ -38,7 +38,7 @@ def _with(iterator: Any) -> Method:
 
 
 def methods() -> dict[str, Method]:
-    """By the names that tables show; `solve` without an iterator where it can do without."""
+    """Methods by the names that tables show; `solve` without an iterator where that is allowed."""
     found: dict[str, Method] = {
         "ForwardStep": _with(ForwardStep(step_size=1.0)),
         "ForwardStep.adaptive": _with(ForwardStep.adaptive()),
@@ -53,7 +53,7 @@ def methods() -> dict[str, Method]:
 
 
 def default_name() -> str:
-    """What a user who chooses nothing gets."""
+    """The method of a user who chooses nothing."""
     return DEFAULT if DEFAULT in methods() else "recommend"
 
 

@@ -12,7 +12,7 @@ Found = dict[str, Any]
 
 
 def markdown(found: Found) -> str:
-    """The page, of the sections that are there."""
+    """The page of the sections that are stored."""
     lines = [
         "# Solvers compared",
         "",
@@ -47,12 +47,12 @@ def _cell(outcome: Found) -> str:
 
 
 def _best(solvers: list[Found], index: int) -> tuple[int, str] | None:
-    """The fewest evaluations on a problem, and whose."""
+    """The fewest evaluations on a problem, and the name of their solver."""
     counts = [(solver["outcomes"][index]["evaluations"], _name(solver)) for solver in solvers]
     return min(((count, name) for count, name in counts if count is not None), default=None)
 
 
-def _false(solvers: list[Found]) -> int:
+def _false_successes(solvers: list[Found]) -> int:
     return sum(outcome["false_success"] for solver in solvers for outcome in solver["outcomes"])
 
 
@@ -61,7 +61,7 @@ def _mean_ratio(ratios: list[float]) -> str:
 
 
 def _in_short(found: Found) -> list[str]:
-    """The claims, as this run bears them out."""
+    """The claims, with the numbers of this run."""
     rows = []
     if "comparison" in found:
         comparison = found["comparison"]
@@ -78,7 +78,9 @@ def _in_short(found: Found) -> list[str]:
         ):
             best = max(group, key=_reached, default=None)
             if best is not None:
-                rows.append((words, _name(best), f"{_reached(best)} of {count}", _false([best])))
+                rows.append(
+                    (words, _name(best), f"{_reached(best)} of {count}", _false_successes([best]))
+                )
     lines = ["## In short", ""]
     if rows:
         cells = [(words, name, reached, str(false)) for words, name, reached, false in rows]
@@ -89,8 +91,8 @@ def _in_short(found: Found) -> list[str]:
         names = list(families[0]["methods"])
         counts = {name: sum(line["methods"][name]["false"] for line in families) for name in names}
         total = sum(line["problems"] for line in families)
-        told = ", ".join(f"{name} {false}" for name, false in counts.items())
-        lines += [f"False successes on {total:,} generated problems: {told}.", ""]
+        listed = ", ".join(f"{name} {false}" for name, false in counts.items())
+        lines += [f"False successes on {total:,} generated problems: {listed}.", ""]
     return lines
 
 
@@ -135,7 +137,7 @@ def _comparison(found: Found) -> list[str]:
         "",
         *_totals(solvers, count),
         "",
-        *_duel(found),
+        *_default_against_others(found),
         "## Evaluations",
         "",
         "A dash: not reached.",
@@ -173,13 +175,13 @@ def _totals(solvers: list[Found], count: int) -> list[str]:
         name = f"**{_name(solver)}**" if solver["library"] == OWN else _name(solver)
         claimed = "no test" if silent else str(sum(map(bool, claims)))
         reached = f"{_reached(solver)} of {count}"
-        false_cell = "–" if silent else str(_false([solver]))
+        false_cell = "–" if silent else str(_false_successes([solver]))
         rows.append((name, kind, reached, _mean_ratio(ratios), claimed, false_cell))
     head = ("solver", "", "reached", "times the best", "successes claimed", "false")
     return table(head, rows, words=2)
 
 
-def _duel(found: Found) -> list[str]:
+def _default_against_others(found: Found) -> list[str]:
     """Our default against the best of the others, problem by problem."""
     default = _default(found)
     rivals = _sides(found["solvers"])[1]
@@ -263,8 +265,8 @@ def _generated(found: Found) -> list[str]:
             )
             for family in chosen
         ]
-        told = "with a zero: solved" if solvable else "without a zero: false successes"
-        lines += [*table((told, "problems", *names), rows), ""]
+        heading = "with a zero: solved" if solvable else "without a zero: false successes"
+        lines += [*table((heading, "problems", *names), rows), ""]
     totals = [
         (
             words,

@@ -1,7 +1,7 @@
 """Solvers of other libraries, each on the very map that is counted.
 
 `peers()` lists those that can be imported; the others are named with the reason. Every solver is
-told the target as its own tolerance, in the Euclidean norm where it lets one choose. JAX calls the
+given the target as its own tolerance, in the Euclidean norm where it lets one choose. JAX calls the
 same map back, so that nothing is compiled away.
 """
 
@@ -34,7 +34,7 @@ RIDGES = (1e-12, 1e-16)
 
 
 def peers() -> tuple[list[Solver], dict[str, str]]:
-    """The solvers that can be run here, and of every library its version or what is wrong."""
+    """The solvers that can run here; for every library its version, or why it is missing."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     solvers, found = [plain_loop()], {}
     makers = {
@@ -79,20 +79,20 @@ def scipy_solvers() -> list[Solver]:
     optimize = import_module("scipy.optimize")
 
     def run(counted: CountedMap, z: Tensor, *, method: str, **options: Any) -> Returned:
-        told = {"fatol": counted.tolerance}
+        settings = {"fatol": counted.tolerance}
         if method == "df-sane":
-            told |= {"ftol": 0.0, "maxfev": BUDGET + 1}
+            settings |= {"ftol": 0.0, "maxfev": BUDGET + 1}
         else:
-            told |= {"maxiter": BUDGET + 1, "tol_norm": np.linalg.norm}
+            settings |= {"maxiter": BUDGET + 1, "tol_norm": np.linalg.norm}
         found = optimize.root(
-            lambda x: counted.numpy(x) - x, z[0].numpy(), method=method, options=told | options
+            lambda x: counted.numpy(x) - x, z[0].numpy(), method=method, options=settings | options
         )
         return found.x, bool(found.success)
 
     def hybrid(counted: CountedMap, z: Tensor) -> Returned:
         # Its tolerance is on the step, so that it claims nothing of the residual.
-        told = {"xtol": 1e-9, "maxfev": BUDGET + 1}
-        found = optimize.root(lambda x: counted.numpy(x) - x, z[0].numpy(), options=told)
+        settings = {"xtol": 1e-9, "maxfev": BUDGET + 1}
+        found = optimize.root(lambda x: counted.numpy(x) - x, z[0].numpy(), options=settings)
         return found.x, None
 
     def solver(method: str, words: str = "", tuned: str = "", **options: Any) -> Solver:
@@ -131,10 +131,10 @@ def torchdeq_solvers() -> list[Solver]:
 
     def run(counted: CountedMap, z: Tensor, *, method: Callable, **options: Any) -> Returned:
         with torch.no_grad():
-            point, _, told = method(
+            point, _, information = method(
                 counted, z, max_iter=BUDGET + 1, tol=counted.tolerance, stop_mode="abs", **options
             )
-        return point, bool(told["abs_lowest"].max() < counted.tolerance)
+        return point, bool(information["abs_lowest"].max() < counted.tolerance)
 
     def solver(name: str, method: Callable, tuned: str = "", **options: Any) -> Solver:
         return Solver("torchdeq", name, partial(run, method=method, **options), tuned)
@@ -224,11 +224,11 @@ def optimistix_solvers() -> list[Solver]:
         mapped = called_back(counted)
         method = make(rtol=0.0, atol=counted.tolerance, norm=optx.two_norm)
         start = jnp.asarray(z[0].numpy())
-        told = {"max_steps": BUDGET + 1, "throw": False}
+        settings = {"max_steps": BUDGET + 1, "throw": False}
         if root:
-            found = optx.root_find(lambda z, _: z - mapped(z), method, start, **told)
+            found = optx.root_find(lambda z, _: z - mapped(z), method, start, **settings)
         else:
-            found = optx.fixed_point(lambda z, _: mapped(z), method, start, **told)
+            found = optx.fixed_point(lambda z, _: mapped(z), method, start, **settings)
         return found.value, bool(found.result == optx.RESULTS.successful)
 
     def solver(name: str, root: bool) -> Solver:

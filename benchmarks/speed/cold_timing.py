@@ -20,7 +20,7 @@ def copy_rate(shape: tuple[int, ...], device: str) -> float:
 
 
 def rotation(size: int) -> range:
-    """As many sets of buffers, each read in so many bytes, as it takes to find the caches cold."""
+    """Indices of so many sets of buffers, each of `size` bytes, that no set is left in a cache."""
     return range(max(2, min(2048, -(-COLD // size))))
 
 
@@ -29,9 +29,9 @@ def seconds_of_calls(
 ) -> dict[str, float | None]:
     """The median time of a call, over rounds through all sets of buffers.
 
-    "device": of the work alone. On a GPU a round is replayed from a CUDA graph, so that nothing
-    waits for the host; its results all live until the round ends, so that none is written where
-    the last one still lies in the cache. "host": what it takes to start a call there.
+    "device": seconds of the work alone. On a GPU a round is replayed from a CUDA graph, so that
+    nothing waits for the host. All results live until the round ends, so that none is written to
+    memory that is still in the cache. "host": seconds to start a call on a GPU.
     """
     for each in sets[:3]:
         function(each)

@@ -14,7 +14,7 @@ from benchmarks.speed.evaluation_cases import Plan
 
 
 def peak_rate(plan: Plan, dtype: torch.dtype) -> float:
-    """FLOP/s of a matrix product, the fastest of all that were tried."""
+    """FLOP/s of the fastest of several matrix products."""
     side = plan.matrix
     a, b = (torch.randn(side, side, device=plan.device, dtype=dtype) for _ in range(2))
     torch.mm(a, b)
@@ -42,7 +42,7 @@ def _synchronize(device: torch.device) -> None:
 
 @contextmanager
 def tf32(device: torch.device, allowed: bool) -> Iterator[None]:
-    """TF32 for products and convolutions alike inside the block, or for neither."""
+    """Allow TF32 inside the block, for products and convolutions; or forbid it for both."""
     if device.type != "cuda":
         yield
         return

@@ -25,7 +25,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """Inputs and lengths of one run.
 
     Attributes:
         inputs: shapes of pictures by name.

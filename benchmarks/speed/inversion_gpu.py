@@ -5,7 +5,7 @@
 An autoencoder in the shape of Stable Diffusion 2.1's with random weights: the time of an evaluation
 as it is and compiled, beside the least that its arithmetic would take at the rate of a matrix
 product in the same precision; the peak of memory, also of a gradient step; and what `solve` adds to
-the evaluations. Without a GPU a small part runs on the CPU, to try the script.
+the evaluations. Without a GPU a small part runs on the CPU, to try the program.
 Prints two tables and writes `results/inversion_gpu.json`.
 """
 
@@ -35,7 +35,7 @@ EAGER, COMPILED, GRADIENT = "evaluation", "evaluation, compiled", "gradient step
 
 
 def measure(plan: Plan | None = None) -> dict[str, Any]:
-    """Everything in the plan; what the dictionary holds, `markdown` shows."""
+    """Measure everything in the plan, for `markdown`."""
     plan = plan or default_plan()
     results: dict[str, Any] = {
         "machine": machine_name(),
@@ -80,7 +80,7 @@ def evaluations(case: Case) -> list[dict[str, Any]]:
 
 
 def _row(case: Case, kind: str, work: Callable[[], object]) -> dict[str, Any]:
-    """Memory first: what runs before it would leave its traces there."""
+    """Measure one kind of work. Memory comes first: earlier work would change it."""
     plan = case.plan
     try:
         peak = peak_bytes(case, kind, work)
@@ -113,8 +113,11 @@ def _failed(case: Case, kind: str, error: Exception) -> dict[str, Any]:
 
 
 def peak_bytes(case: Case, kind: str, work: Callable[[], object]) -> int | None:
-    """What the work adds to memory; on the CPU, where the heap has a memory of its own, in a fresh
-    process, and for compiled work not at all."""
+    """Bytes that the work adds to memory.
+
+    On the CPU the heap keeps what earlier work freed, so a fresh process measures it. Compiled work
+    on the CPU is not measured.
+    """
     if case.plan.device.type == "cuda":
         work()
         with PeakMemory(case.plan.device) as memory:
@@ -133,7 +136,7 @@ def peak_bytes(case: Case, kind: str, work: Callable[[], object]) -> int | None:
 
 
 def work_alone(channels: list[int], shape: list[int], dtype: str, kind: str) -> Callable[[], None]:
-    """The same work in a process that has done nothing else."""
+    """The same work, for a fresh process."""
     plan = Plan(torch.device("cpu"), {}, (), 0, 1, 1, 1, tuple(channels))
     small = (1, 3, SMALL, SMALL)
     case = Case(plan, getattr(torch, dtype), small)
@@ -153,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--precisions", nargs="+", choices=names, default=names)
     options = parse(parser, arguments)
     if not torch.cuda.is_available():
-        print("no GPU here: a small part runs on the CPU, to try the script", flush=True)
+        print("no GPU here: a small part runs on the CPU, to try the program", flush=True)
     plan = replace(
         plan,
         inputs={name: plan.inputs[name] for name in options.inputs},

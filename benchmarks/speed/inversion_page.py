@@ -13,7 +13,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"{name} {rate / 1e12:.{0 if rate > 1e14 else 2}f} TFLOP/s"
         for name, rate in results["peak_flops"].items()
     )
-    place = results["gpu"] or "**the CPU, for want of a GPU: a small part, to try the script**"
+    without_gpu = "**the CPU, because there is no GPU: a small part, to try the program**"
+    place = results["gpu"] or without_gpu
     lines = [
         "## An inversion against the limits of the machine",
         "",

@@ -34,8 +34,10 @@ LATENTS = (4, 4, 64, 64)  # a batch of four latents of a 512 px picture
 def launches(
     z: torch.Tensor, value: torch.Tensor, memory: int = 5, bare: bool = False
 ) -> dict[str, tuple[Any, ...]]:
-    """The arguments of every operator's launch: all that it can be asked for at once, or, `bare`,
-    as little as it can be."""
+    """The arguments of every operator's launch.
+
+    All options at once, or as few as possible (`bare`).
+    """
     batch = len(z)
     wide = torch.zeros_like(z, dtype=kernels.accumulation_dtype(z.dtype))
     differences = [wide] * memory
@@ -70,7 +72,7 @@ def launches(
 
 
 def compiled(name: str, arguments: tuple[Any, ...], arch: int) -> list[dict[str, Any]]:
-    """What the launch of an operator starts, compiled: one entry a kernel."""
+    """The compiled kernels that the launch of an operator starts, one entry each."""
     found: list[dict[str, Any]] = []
 
     def catch(kernel: Any, programs: int, *given: Any, **constants: Any) -> None:
@@ -136,7 +138,7 @@ def _read(ptx: str, cubin: bytes) -> dict[str, Any]:
     local = re.search(r"LOCAL:(\d+)", usage)
     stack = re.search(r"STACK:(\d+)", usage)
     if not (registers and local and stack):
-        raise RuntimeError(f"cuobjdump does not tell the usage of resources: {usage}")
+        raise RuntimeError(f"cuobjdump does not report the usage of resources: {usage}")
     return {
         "loads": widths["ld"],
         "stores": widths["st"],
@@ -146,7 +148,7 @@ def _read(ptx: str, cubin: bytes) -> dict[str, Any]:
 
 
 def awkward_operands() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """z and T z that nothing can be taken for granted of."""
+    """z and T z of odd sizes, strides and dtypes."""
     mixed = torch.zeros(3, 4, 5, 6, dtype=torch.float64)
     return [
         (torch.zeros(1, 1), torch.zeros(1, 1)),

@@ -41,7 +41,7 @@ COMPILED = (16, 1024)  # batches at which torch.compile is tried: it takes secon
 
 
 def measure(device: str | None = None, *, quick: bool = False) -> dict[str, Any]:
-    """Everything that this script finds, on the GPU where there is one."""
+    """All measurements, on the GPU where there is one."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     shapes = [(batch, *LATENT) for batch in BATCHES] + [VIDEO]
     if quick:
@@ -97,7 +97,7 @@ def _leaves(tree: Any) -> list[Tensor]:
 
 
 def _largest_error(found: list[Tensor], exact: list[Tensor]) -> float:
-    """Relative to the largest number of each result."""
+    """The largest error, relative to the largest number of each result."""
     errors = []
     for a, b in zip(found, exact, strict=True):
         errors.append(float((a.double() - b).abs().max() / b.abs().max()))
@@ -105,7 +105,7 @@ def _largest_error(found: list[Tensor], exact: list[Tensor]) -> float:
 
 
 def speed(shape: tuple[int, ...], device: str, quick: bool) -> Iterator[dict[str, Any]]:
-    """Seconds of every update at one shape, by each way to make it."""
+    """Seconds of every update at one shape: eager, compiled by torch, and by the kernel."""
     elements = torch.Size(shape).numel()
     for values in (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,):
         # The least that any update reads: a state and a value.
@@ -137,7 +137,7 @@ def speed(shape: tuple[int, ...], device: str, quick: bool) -> Iterator[dict[str
 
 
 def _fused_adam(sets: list[Buffers], device: str) -> dict[str, float | None]:
-    """torch.optim's own Adam, which takes no sums, with its arguments made beforehand."""
+    """Seconds of torch.optim's Adam, which computes no sums."""
     optimizers = []
     for buffers in sets:
         weight = torch.nn.Parameter(buffers.z)

@@ -16,7 +16,7 @@ def markdown(found: dict[str, Any]) -> str:
         lines += [f"GPU: {found['device']}.", ""]
     else:
         lines += [
-            "**No GPU was at hand.** The times below are those of the references, which serve the "
+            "**There was no GPU.** The times below are those of the references, which serve the "
             "CPU; the Triton kernels were compiled for GPUs that were not there and run in Triton's"
             " interpreter. On a GPU the same command adds their times.",
             "",

@@ -24,7 +24,7 @@ LOOP = 50  # iterations around an operator that costs nothing
 def loop(case: Case) -> list[dict[str, Any]]:
     """What `solve` adds to an evaluation, alone and as the difference of two runs.
 
-    The evaluation is the compiled one where there is one: the shorter, the larger the share.
+    The evaluation is compiled where that is possible: a shorter evaluation gives a larger share.
     """
     plan = case.plan
     with warnings.catch_warnings():
@@ -95,7 +95,7 @@ def all_monitors(iterator: Method[Any], zero: Tensor) -> tuple[Monitor, ...]:
 
 
 class Recorded(Operator):
-    """An operator at no cost: what another one gave at some points, in turn."""
+    """An operator without cost: it repeats the values of another operator at some points."""
 
     def __init__(self, operator: DecoderInversion, points: int = 8) -> None:
         self.start = operator.start

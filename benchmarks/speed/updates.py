@@ -17,7 +17,7 @@ VALUES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Buffers:
-    """What the updates of one batch read: a float32 state, T in `values`."""
+    """The operands of the updates of one batch: a float32 state, and T in the dtype `values`."""
 
     def __init__(self, shape: tuple[int, ...], device: str, values: torch.dtype, seed: int) -> None:
         generator = torch.Generator(device).manual_seed(seed)
@@ -47,11 +47,11 @@ class Update:
     values: int
 
     def bytes(self, dtype: torch.dtype) -> int:
-        """Per element."""
+        """Bytes moved for each element."""
         return 4 * self.states + dtype.itemsize * self.values
 
     def call(self, buffers: Buffers) -> Any:
-        """Through the dispatcher."""
+        """Call the operator through torch's dispatcher."""
         return getattr(torch.ops.fixpoint, self.operator).default(*self.arguments(buffers))
 
     def reference(self, buffers: Buffers) -> Any:

@@ -94,7 +94,7 @@ def to_accuracy(
 def best_of_groups(
     lines: list[tuple[Way, int | None, float]],
 ) -> list[tuple[Way, int | None, float]]:
-    """Of each group the default, and what needs the fewest evaluations."""
+    """The default of each group, and its way with the fewest evaluations."""
     kept = []
     for line in lines:
         way = line[0]

@@ -15,7 +15,7 @@ from benchmarks.splittings.sizes import Size
 
 
 def measure(size: Size | None = None, libraries: Iterable[str] = tuple(MODULES)) -> dict[str, Any]:
-    """Everything. `libraries`: those to try; the others are reported as not asked for."""
+    """All measurements. Libraries that are not in `libraries` are reported as not asked for."""
     size = size or Size()
     modules, report = find_libraries(libraries)
     for name in MODULES:

@@ -47,7 +47,7 @@ class Lasso:
         self.least = self.objective(self.reference.solution(exact.z))
 
     def splitting(self, step: float) -> split.ForwardBackward:
-        """`step` in units of 1/L."""
+        """Forward-backward with a step in units of 1/L."""
         return split.ForwardBackward(self.fit, proximal.L1(self.weight), step / self.lipschitz)
 
     def objective(self, x: Tensor) -> float:

@@ -18,7 +18,7 @@ MODULES = {
 
 
 def find_libraries(names: Iterable[str] = tuple(MODULES)) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The modules that could be imported, and what there is to say of every library."""
+    """The modules that could be imported; for every library its version, or why it is missing."""
     modules: dict[str, Any] = {}
     report: dict[str, Any] = {}
     for name in names:

@@ -20,8 +20,8 @@ def markdown(found: dict[str, Any]) -> str:
         *table(
             ("library", "version"),
             [
-                (name, said.get("version") or f"missing: `{said['missing']}`")
-                for name, said in found["libraries"].items()
+                (name, entry.get("version") or f"missing: `{entry['missing']}`")
+                for name, entry in found["libraries"].items()
             ],
             words=2,
         ),
@@ -45,8 +45,8 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def claims(found: dict[str, Any]) -> list[tuple[str, bool | None]]:
-    """What was claimed, and whether this run bears it out; None: nothing to compare with."""
-    said = []
+    """Claims, and whether they hold in this run; None where there is nothing to compare with."""
+    results = []
     for family, words in (("plain", "plain iteration"), ("Anderson", "Anderson")):
         ways = [way for way in found["overhead"]["ways"] if way["family"] == family]
         ours = [w for w in ways if w["library"] == "fixpoint"]
@@ -56,12 +56,12 @@ def claims(found: dict[str, Any]) -> list[tuple[str, bool | None]]:
             text = f"{words}: overhead below {library}'s"
             if theirs:
                 text += f" ({own:.0f} against {min(theirs):.0f} microseconds)"
-            said.append((text, own < min(theirs) if theirs else None))
+            results.append((text, own < min(theirs) if theirs else None))
     for line in found["batching"]:
         ratio = line["ratio"]["median"]
         text = f"{line['method']}, {line['width']} numbers: a row at batch {line['batch']} at "
-        said.append((f"{text}least 100 times cheaper ({ratio:.0f} times)", ratio >= 100))
-    return said
+        results.append((f"{text}least 100 times cheaper ({ratio:.0f} times)", ratio >= 100))
+    return results
 
 
 def _claims_page(found: dict[str, Any]) -> list[str]:

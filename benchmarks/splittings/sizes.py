@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """Of a measurement."""
+    """Sizes of one run of the measurements."""
 
     rounds: int = 15
     iterations: int = 100  # of the overhead

@@ -57,7 +57,7 @@ class TanhMap:
 
 
 def map_ways(problem: TanhMap, modules: dict[str, Any], rtol: float = 0.0) -> list[Way]:
-    """Every library on one map; those without a batch only where there is one row."""
+    """The ways of every library for one map. SciPy has no batches: it needs a map of one row."""
     T, start = problem.operator, problem.start
     ways = [
         fixpoint_way("ForwardStep", T, start, ForwardStep(step_size=1.0), rtol, family="plain"),
@@ -177,7 +177,7 @@ def scipy_ways(problem: TanhMap, optimize: Any) -> list[Way]:
                     "anderson",
                     M=memory,
                     alpha=1.0,
-                    w0=1e-8,  # the default, 0.01, holds it back
+                    w0=1e-8,  # with the default, 0.01, it is slow
                     line_search=search,
                 )
             )
@@ -242,7 +242,10 @@ def jaxopt_ways(problem: TanhMap, jaxopt: Any) -> list[Way]:
 
 
 def own_times(problem: TanhMap, modules: dict[str, Any]) -> dict[str, Callable[[int], Any]]:
-    """So many evaluations of the map as each library gets it; torchdeq gets fixpoint's."""
+    """Functions that evaluate the map so many times, in the form that each library calls.
+
+    torchdeq calls the same form as fixpoint.
+    """
 
     def repeat(function: Any, z: Any) -> Callable[[int], Any]:
         def run(times: int) -> Any:

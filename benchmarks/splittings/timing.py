@@ -11,7 +11,7 @@ from benchmarks.splittings.ways import Counter, Way
 
 
 def evaluations(way: Way, count: Counter, iterations: int) -> float:
-    """Evaluations a row, counted in the map; what is compiled makes one an iteration."""
+    """Evaluations a row, counted by the map. A compiled way makes one in each iteration."""
     count.rows = 0
     way.run(iterations)
     return float(iterations) if way.jitted else count.rows / count.batch
@@ -24,6 +24,6 @@ def seconds(run: Callable[[int], Any], iterations: int) -> float:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median and quartiles over the rounds, and the least."""
+    """Median, quartiles and least value over the rounds."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": middle, "low": low, "high": high, "least": min(values)}

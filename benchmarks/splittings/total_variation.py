@@ -38,7 +38,7 @@ class Signal:
 
 
 class CountedDifference(split.Difference1D):
-    """Differences, counted."""
+    """A difference operator that counts its evaluations."""
 
     count: Counter
 

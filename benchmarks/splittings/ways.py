@@ -42,13 +42,18 @@ class Counter:
 
 
 class Reached(Exception):
-    """Ends a run at the iteration it carries."""
+    """Ends a run; its argument is the iteration."""
 
 
 def fixpoint_way(
     method: str, operator: Any, start: Tensor, iterator: Any, rtol: float = 0.0, **options: Any
 ) -> Way:
-    """`rtol` 0: no row stops. `after` turns the last z into what is judged."""
+    """A way of fixpoint.
+
+    Args:
+        rtol: with 0 no row stops.
+        after: an option, the function from the last z to the point that is judged.
+    """
     after = options.pop("after", lambda z: z)
 
     def first(limit: int, reached: Callable[[Tensor], bool]) -> int | None:
@@ -81,7 +86,10 @@ def fixpoint_way(
 def compiled(
     make: Callable[[Any], Any], start: Any, *data: Any
 ) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
-    """`run` of a JAXopt solver, compiled for each length; and its steps, compiled once."""
+    """Two functions of the number of iterations: `run`, compiled for each number, and `find`.
+
+    `find` returns the same points from steps that are compiled once.
+    """
     jax = import_module("jax")
     whole = jax.jit(lambda limit, z: make(limit).run(z, *data).params, static_argnums=0)
     solver = make(1)

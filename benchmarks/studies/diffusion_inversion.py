@@ -63,7 +63,7 @@ def measure(steps: int, guidance: float, seed: int = 3) -> dict[str, Any]:
 
 
 def theorem(sampling: Sampling, latent: torch.Tensor) -> dict[str, Any]:
-    """Whether forward steps of size 1 meet the hypothesis of theorem 1, over steps and rows."""
+    """In how many steps and rows forward steps of size 1 refute the hypothesis of theorem 1."""
     watched = sampling.invert(
         latent,
         "backward-euler",

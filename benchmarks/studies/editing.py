@@ -4,8 +4,8 @@
     python -m benchmarks.studies.editing --out docs --render              # fill in what is stored
 
 Pictures drawn by the embedded diffusion are stored with 8 bits, and a rectangle of each is drawn
-anew under another prompt. Everything but the decoder inversion is the same for all. Gradient
-descent has the processor's time of ours. Stored as `results/editing.json`.
+anew under another prompt. Only the decoder inversion differs between the rows. Gradient descent
+gets the same processor time as ours. Stored as `results/editing.json`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def make_task(count: int, steps: int) -> Task:
 
 
 def _rectangles(count: int, side: int) -> Tensor:
-    """Between a third and a half of either side, anywhere, off the grid of latents."""
+    """Random rectangles, a third to a half of either side, not aligned with the latents."""
     generator = np.random.default_rng(SEED)
     masks = torch.zeros(count, side, side, dtype=torch.bool)
     for mask in masks:
@@ -140,7 +140,7 @@ def measure(quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def _gradient_steps(task: Task, few: int) -> int:
-    """As many as take the time of ours, measured on the first pictures."""
+    """Gradient steps in the time of our inversion, measured on the first pictures."""
     autoencoder, pictures = task.model.autoencoder, task.pictures[:4]
     steps, _ = steps_in_equal_time(
         lambda: invert(autoencoder, pictures, value_range=(-1, 1)),
@@ -152,7 +152,7 @@ def _gradient_steps(task: Task, few: int) -> int:
 
 
 def _summary(values: list[float | None]) -> dict[str, float]:
-    """Of stored values, where None stands for a number that is not finite."""
+    """Summary of stored values; None stands for a number that is not finite."""
     return summary(torch.tensor([math.nan if value is None else value for value in values]))
 
 
@@ -236,7 +236,7 @@ def draw(task: Task, edits: dict[str, Edit], path: Path) -> None:
 
 
 def _save_small(figure: Any, path: Path) -> None:
-    """As a PNG of 128 colours: maps of noise do not compress."""
+    """Save a PNG of 128 colours; maps of noise compress badly."""
     figure.savefig(path)
     with Image.open(path) as drawn:
         small = drawn.convert("RGB").quantize(128)

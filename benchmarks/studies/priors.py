@@ -69,7 +69,7 @@ def _priors(autoencoder: Autoencoder, examples: Tensor) -> dict[str, Make]:
 
     return {
         "none": lambda cases: {},
-        # The same steps and stop rules, and a prior of next to no weight.
+        # The same steps and stop rules, with a prior of almost no weight.
         CONTROL: lambda cases: {"prior": EncoderPrior(), "prior_weight": 1e-12},
         "around E(x)": lambda cases: {"prior": EncoderPrior()},
         "Gaussian": lambda cases: {"prior": gaussian},
@@ -80,7 +80,7 @@ def _priors(autoencoder: Autoencoder, examples: Tensor) -> dict[str, Make]:
 
 @torch.no_grad()
 def picture_noise(autoencoder: Autoencoder, cases: Group) -> Tensor:
-    """Root mean square of what the observation does to D(E(x)), (cases,): known, or repeated."""
+    """Root mean square of the change that the observation makes to D(E(x)), (cases,)."""
     if isinstance(cases.observation, WhiteNoise):
         return torch.full((len(cases.pictures),), cases.observation.level)
     seen = EightBit() if cases.name == "crop" else cases.observation

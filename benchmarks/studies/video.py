@@ -79,7 +79,10 @@ def work(
     evaluations: int,
     gradient: bool = False,
 ) -> Callable[[], dict[str, Any]]:
-    """One run, ready to be measured: within `budget` MiB, or in one window; or by gradient."""
+    """One run, ready to be measured.
+
+    Within `budget` MiB, in one window (None), or by gradient descent.
+    """
     torch.set_num_threads(1)
     autoencoder = build(kind)
     with torch.no_grad():
@@ -160,10 +163,10 @@ def measure(quick: bool) -> dict[str, Any]:
 
 @torch.no_grad()
 def seams() -> dict[str, dict[str, float]]:
-    """What D makes of frames whose past was cut off, against D of the whole: dB, by overlap.
+    """NMSE in dB of frames whose past was cut off, against D of the whole video, by overlap.
 
-    Tiny instances with random weights. The latents are the same: what differs is only that the
-    decoder starts `overlap` latent frames before them.
+    Tiny instances with random weights. The latents are the same; the decoder starts `overlap`
+    latent frames before them.
     """
     from benchmarks.shared.tiny_autoencoders import TINY, tiny
 

@@ -11,7 +11,7 @@ and the adaptive weight of Esser et al. (Taming Transformers, CVPR 2021, equatio
 Three choices keep every latent channel alive and every cell identifiable: the squared error (the
 L1 error of differences, common elsewhere, has a plateau where only mean colours are coded),
 residual branches and posterior variances that start near zero, and a KL weight that makes the
-huge local activations costly by which GroupNorm networks like to smuggle global information.
+huge local activations costly with which networks with GroupNorm transport global information.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.training.rate_and_average import average_in, rate
 
 @dataclass(frozen=True)
 class Recipe:
-    """What distinguishes the two embedded autoencoders."""
+    """Sizes, weights of the loss and lengths, by which the two autoencoders differ."""
 
     channels: tuple[int, ...]
     latent_channels: int

@@ -4,8 +4,8 @@
     python -m benchmarks.training.diffusion flow      --out adapters/models/flow
 
 Both are folders of diffusers' StableDiffusionPipeline around the embedded autoencoder `kl`: a
-`UNet2DConditionModel` on latents of 32 x 32 (pictures of 128 x 128 pixels) that is told by four
-prompts what to draw. Training needs under an hour on one CPU core each (bfloat16 autocast).
+`UNet2DConditionModel` on latents of 32 x 32 (pictures of 128 x 128 pixels) that four prompts
+condition. Training needs under an hour on one CPU core each (bfloat16 autocast).
 
 `diffusion` predicts the noise (Ho et al., DDPM, NeurIPS 2020, equation 14) on Stable Diffusion's
 schedule, and drops the prompt now and then (Ho and Salimans, classifier-free guidance, 2022).
@@ -77,7 +77,7 @@ def network() -> UNet2DConditionModel:
 
 
 def text_encoder() -> CLIPTextModel:
-    """Small, random and frozen: four prompts only have to be told apart."""
+    """Small, random and frozen: four prompts only have to be different."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=514,
@@ -200,9 +200,9 @@ def diffusion(out: Path, recipe: Recipe) -> None:
     autoencoder = Autoencoder.embedded("kl")
     clean, labels = latents(autoencoder, recipe.pool, recipe.seed)
     print(f"{len(clean)} latents of standard deviation {float(clean.std()):.3f}", flush=True)
-    written, reader = tokenizer(), text_encoder().requires_grad_(False)
+    prompt_tokenizer, prompt_encoder = tokenizer(), text_encoder().requires_grad_(False)
     scheduler = diffusion_scheduler()
-    condition = told(written, reader, (*PROMPTS, ""))
+    condition = encode_prompts(prompt_tokenizer, prompt_encoder, (*PROMPTS, ""))
 
     def loss_of(model: UNet2DConditionModel, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(clean), (recipe.batch,), generator=generator)
@@ -218,7 +218,7 @@ def diffusion(out: Path, recipe: Recipe) -> None:
         return (found.float() - noise).square().mean()
 
     def store(model: UNet2DConditionModel, report: dict[str, object]) -> None:
-        save(out, model, scheduler, report, (written, reader))
+        save(out, model, scheduler, report, (prompt_tokenizer, prompt_encoder))
 
     train(network(), loss_of, recipe, store)
 
@@ -226,7 +226,7 @@ def diffusion(out: Path, recipe: Recipe) -> None:
 def flow(out: Path, recipe: Recipe) -> None:
     teacher = StableDiffusionPipeline.from_pretrained(MODELS / "diffusion", safety_checker=None)
     noise, clean, labels = pairs(teacher, recipe)
-    condition = told(teacher.tokenizer, teacher.text_encoder, (*PROMPTS, ""))
+    condition = encode_prompts(teacher.tokenizer, teacher.text_encoder, (*PROMPTS, ""))
 
     def loss_of(model: UNet2DConditionModel, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(clean), (recipe.batch,), generator=generator)
@@ -246,10 +246,10 @@ def flow(out: Path, recipe: Recipe) -> None:
 
 @torch.no_grad()
 def pairs(teacher: StableDiffusionPipeline, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
-    """Noises, what the teacher makes of them without guidance, and the prompts' numbers."""
+    """Noises, the teacher's samples from them without guidance, and the prompts' numbers."""
     generator = torch.Generator().manual_seed(recipe.seed)
     teacher.scheduler.set_timesteps(SAMPLING_STEPS)
-    condition = told(teacher.tokenizer, teacher.text_encoder, (*PROMPTS, ""))
+    condition = encode_prompts(teacher.tokenizer, teacher.text_encoder, (*PROMPTS, ""))
     unet = teacher.unet.to(memory_format=torch.channels_last)
     noises, images, labels = [], [], []
     for done in range(0, recipe.pool, recipe.batch):
@@ -269,16 +269,18 @@ def pairs(teacher: StableDiffusionPipeline, recipe: Recipe) -> tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def told(written: CLIPTokenizer, reader: CLIPTextModel, prompts: tuple[str, ...]) -> Tensor:
-    """What the network is told of each prompt: (prompts, 20, 64)."""
-    tokens = written(
+def encode_prompts(
+    prompt_tokenizer: CLIPTokenizer, prompt_encoder: CLIPTextModel, prompts: tuple[str, ...]
+) -> Tensor:
+    """The encodings of the prompts that condition the network: (prompts, 20, 64)."""
+    tokens = prompt_tokenizer(
         list(prompts),
         padding="max_length",
-        max_length=written.model_max_length,
+        max_length=prompt_tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
     )
-    return reader(tokens.input_ids)[0].float()
+    return prompt_encoder(tokens.input_ids)[0].float()
 
 
 def save(
@@ -288,7 +290,7 @@ def save(
     report: dict[str, object],
     texts: tuple[CLIPTokenizer, CLIPTextModel] | None,
 ) -> None:
-    """Write the pipeline's folder: weights in float16, what others have already as links."""
+    """Write the folder of the pipeline: weights in float16, and links to the parts it shares."""
     out.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).half().save_pretrained(out / "unet")
     configuration = json.loads((out / "unet" / "config.json").read_text())

@@ -27,12 +27,12 @@ METHODS: dict[str, DecoderInverter] = {
     ),
     "gradient, Adam": partial(invert_by_gradient, steps=100),
 }
-SLOW = ("gradient, L-BFGS", "gradient, Adam")  # given the first pictures alone
+SLOW = ("gradient, L-BFGS", "gradient, Adam")  # they get only the first pictures
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Where the keys are put, which methods look for them, and in which share of the pictures."""
+    """Mask and channel of the keys, the methods that look for them, and the share of pictures."""
 
     mask: str
     channel: int
@@ -42,7 +42,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Case:
-    """How a model's pictures are made and taken back to the noise."""
+    """A model, and the settings of its sampling and of the inversion of its sampling."""
 
     model: str
     steps: int
@@ -75,8 +75,8 @@ CASES = {
 
 
 @dataclass(frozen=True)
-class Made:
-    """Pictures whose noise is known; `labels` number their keys."""
+class KnownPictures:
+    """Pictures with the noise that they were made from; `labels` number their keys."""
 
     noise: Tensor
     latent: Tensor
@@ -85,15 +85,17 @@ class Made:
     labels: Tensor
     keys: tuple[TreeRing, ...]
 
-    def rows(self, rows: slice) -> Made:
+    def rows(self, rows: slice) -> KnownPictures:
         noise, latent, picture = (part[rows] for part in (self.noise, self.latent, self.picture))
-        return Made(noise, latent, picture, self.prompts[rows], self.labels[rows], self.keys)
+        return KnownPictures(
+            noise, latent, picture, self.prompts[rows], self.labels[rows], self.keys
+        )
 
-    def batches(self) -> list[Made]:
+    def batches(self) -> list[KnownPictures]:
         return [self.rows(slice(at, at + BATCH)) for at in range(0, len(self.noise), BATCH)]
 
 
-def make(model: LatentDiffusion, case: Case, mark: Mark, count: int) -> Made:
+def make(model: LatentDiffusion, case: Case, mark: Mark, count: int) -> KnownPictures:
     """`count` pictures a key, saved with 8 bits."""
     keys = tuple(
         TreeRing.paper(model.latent_shape, key=key, mask=mark.mask, channel=mark.channel)
@@ -108,12 +110,12 @@ def make(model: LatentDiffusion, case: Case, mark: Mark, count: int) -> Made:
 
 def drawn(
     model: LatentDiffusion, case: Case, noise: Tensor, labels: Tensor, keys: tuple[TreeRing, ...]
-) -> Made:
+) -> KnownPictures:
     prompts = tuple(PROMPTS[(row // len(keys)) % len(PROMPTS)] for row in range(len(noise)))
     latents, pictures = [], []
     for at in range(0, len(noise), BATCH):
-        told = prompts[at : at + BATCH]
-        sampling = model.sampling(told, steps=case.steps, guidance=case.guidance)
+        given = prompts[at : at + BATCH]
+        sampling = model.sampling(given, steps=case.steps, guidance=case.guidance)
         latents.append(sampling.generate(noise[at : at + BATCH]))
         pictures.append(EightBit()(model.decode(latents[-1])))
-    return Made(noise, torch.cat(latents), torch.cat(pictures), prompts, labels, keys)
+    return KnownPictures(noise, torch.cat(latents), torch.cat(pictures), prompts, labels, keys)

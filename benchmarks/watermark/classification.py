@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.shared import fresh_process
 from benchmarks.shared.tables import summary
-from benchmarks.watermark.cases import CASES, KEYS, METHODS, Case, Made, make
+from benchmarks.watermark.cases import CASES, KEYS, METHODS, Case, KnownPictures, make
 from fixpoint.adapters import nmse_db
 from fixpoint.adapters.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.recover_noise import DecoderInverter, RecoveredNoise, recover_noise
@@ -19,7 +19,7 @@ from fixpoint.adapters.tree_ring import classify
 
 
 def recover(
-    model: LatentDiffusion, case: Case, made: Made, invert_decoder: DecoderInverter
+    model: LatentDiffusion, case: Case, made: KnownPictures, invert_decoder: DecoderInverter
 ) -> RecoveredNoise:
     return recover_noise(
         model,
@@ -34,7 +34,7 @@ def recover(
 
 
 def classification(part: str, count: int, slow: dict[str, int]) -> dict[str, Any]:
-    """Every method on the same pictures, `count` a key, of which SLOW gets the first ones."""
+    """Every method on the same pictures, `count` a key; `slow` limits those of slow methods."""
     case = CASES[part]
     model = case.load()
     marks: dict[str, Any] = {}
@@ -57,9 +57,9 @@ def classification(part: str, count: int, slow: dict[str, int]) -> dict[str, Any
 
 
 def recovered(
-    model: LatentDiffusion, case: Case, made: Made, invert_decoder: DecoderInverter
+    model: LatentDiffusion, case: Case, made: KnownPictures, invert_decoder: DecoderInverter
 ) -> dict[str, Any]:
-    """One method on every picture: what it found, and its time a picture."""
+    """One method on every picture: the keys that it read, its errors, and its time."""
     noises, latents, decoder_seconds, evaluations = [], [], 0.0, 0
     started = time.perf_counter()
     for batch in made.batches():
@@ -80,8 +80,8 @@ def recovered(
     }
 
 
-def judged(made: Made, noise: Tensor) -> dict[str, Any]:
-    """The keys that a noise is read as, against the truth."""
+def judged(made: KnownPictures, noise: Tensor) -> dict[str, Any]:
+    """The keys read in noises, against the true ones: right ones, and the confusion matrix."""
     found = classify(noise, made.keys).labels
     by_angle = classify(noise, made.keys, by="angle").labels
     confusion = torch.zeros(len(made.keys), len(made.keys), dtype=torch.long)

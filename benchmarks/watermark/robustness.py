@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.watermark.cases import KEYS, LAST, SEED, Case, Made, drawn, make
+from benchmarks.watermark.cases import KEYS, LAST, SEED, Case, KnownPictures, drawn, make
 from benchmarks.watermark.classification import judged, recover
 from fixpoint.adapters import invert, invert_by_encoder
 from fixpoint.adapters.distortions import standard_distortions
@@ -20,10 +20,10 @@ DISTORTIONS = ("8 bit", "JPEG 75", "crop 0.75", "blur 1", "noise 0.1")
 
 
 def robustness(case: Case, count: int) -> dict[str, Any]:
-    """What happens to a published picture, and what can still be read in it.
+    """How well keys are still read in pictures that were changed.
 
-    As many pictures without a key tell how often one is found where there is none. Ours is told
-    what happened, and has it stand inside the operator.
+    As many pictures without a key show how often a key is found where there is none. Ours knows
+    the change, which is part of its operator.
     """
     model = case.load()
     marked = make(model, case, LAST, count // len(KEYS))
@@ -55,8 +55,8 @@ def robustness(case: Case, count: int) -> dict[str, Any]:
     return {"case": case.settings(), "distortions": found}
 
 
-def detected(marked: Made, with_key: Tensor, without: Tensor) -> dict[str, float]:
-    """Every key looked for in the pictures that carry it and in as many that carry none."""
+def detected(marked: KnownPictures, with_key: Tensor, without: Tensor) -> dict[str, float]:
+    """Detection of every key, in the pictures that carry it and in as many without a key."""
     sides = []
     for noise in (with_key, without):
         scores = torch.empty(len(noise), dtype=torch.float64)

@@ -18,5 +18,5 @@ def test_every_update_is_checked_and_timed(monkeypatch):
         assert entry["reference"] < 1e-5
         assert entry["kernel"] is None or entry["kernel"] < 1e-5  # None: without Triton
     text = kernel_speed.markdown(found)
-    assert "No GPU was at hand" in text
+    assert "There was no GPU" in text
     assert "nan" not in text.lower()

@@ -1,4 +1,4 @@
-"""Attribution: which pictures are told from those that the model did not make, and how surely.
+"""Attribution: how well pictures of a model are separated from other pictures.
 
     python -m benchmarks.studies.attribution --out docs                   # measure, fill in
     python -m benchmarks.studies.attribution --out docs --render          # fill in what is stored
@@ -33,7 +33,7 @@ MODELS = Path(fixpoint.adapters.__file__).parent / "models"
 
 
 def make_calibrations(out: Path) -> None:
-    """The calibrations that ship with the package, of training pictures, for 8-bit pictures."""
+    """Make the calibrations that ship with the package, from training pictures of 8 bits."""
     for name in (MODEL, OTHER):
         stream = TrainingPictures(SIDE, CALIBRATION_PICTURES, CALIBRATION_SEED, procedural=24)
         made = calibrate(

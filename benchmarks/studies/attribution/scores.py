@@ -63,7 +63,7 @@ def measure(kinds: Sequence[str], quick: bool = False) -> dict[str, Any]:
             scores = _scores(autoencoder, DISTORTIONS[name], values, steps)
             for method, score in scores.items():
                 found[name][method][kind] = [round(value, 3) for value in score.tolist()]
-        print(name, _short(found[name], kinds), flush=True)
+        print(name, _auc_by_method(found[name], kinds), flush=True)
     reference = Calibration.embedded(MODEL)
     verdicts = {}
     for kind in kinds:
@@ -98,7 +98,7 @@ def _steps_in_the_same_time(
 def _scores(
     autoencoder: Autoencoder, distortion: Distortion, values: Tensor, steps: int
 ) -> dict[str, Tensor]:
-    """(pictures,) by method; whatever the method, higher means rather this model's."""
+    """Scores of shape (pictures,) by method; a higher score speaks for this model."""
     observation = observation_of(
         EightBit(), autoencoder.dtype, distortion.observation(*values.shape[-2:])
     )
@@ -131,7 +131,7 @@ def _scores(
 
 
 def _error(inversion: Inversion, known: Tensor | None) -> Tensor:
-    """What reconstruction attacks look at: PSNR in dB, of the known pixels."""
+    """The score of reconstruction attacks: PSNR in dB, over the known pixels."""
     error = (inversion.reconstruction - inversion.picture).double().square()
     share = 1.0 if known is None else float(known.double().mean())
     if known is not None:
@@ -139,6 +139,6 @@ def _error(inversion: Inversion, known: Tensor | None) -> Tensor:
     return (10 * (4 * share / error.flatten(1).mean(1)).log10()).clamp(max=100)
 
 
-def _short(methods: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+def _auc_by_method(methods: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
     both = any(kind in OURS for kind in kinds)
     return {name: round(roc_of(scores).auc, 4) for name, scores in methods.items() if both}
