@@ -40,17 +40,17 @@ dist: $(READY)  # the sdist, and the wheel built from it, as the package index w
 
 figures: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
-	$(BIN)/python benchmarks/paper.py --out docs --readme README.md
+	$(BIN)/python -m benchmarks.paper --out docs --readme README.md
 	$(BIN)/fixpoint demo --out demo
 	cp demo/demo.png docs/demo.png
 
 speed: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'
-	$(BIN)/python benchmarks/speed.py --out docs
+	$(BIN)/python -m benchmarks.speed --out docs
 
 solvers: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks,peers]'
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/solvers.py --out docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.solvers --out docs
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fixpoint needs Python 3.11 or newer")'

@@ -11,7 +11,14 @@ from fixpoint.adapters.pictures.observations import (
     WhiteNoise,
     as_observation,
 )
-from fixpoint.adapters.pictures.pictures import Pictures, as_pictures, read_picture, to_pil
+from fixpoint.adapters.pictures.pictures import (
+    Pictures,
+    as_pictures,
+    as_values,
+    check_sides,
+    read_picture,
+    to_pil,
+)
 
 __all__ = [
     "Clip",
@@ -26,6 +33,8 @@ __all__ = [
     "WhiteNoise",
     "as_observation",
     "as_pictures",
+    "as_values",
+    "check_sides",
     "read_picture",
     "to_pil",
 ]

@@ -39,12 +39,14 @@ WRITTEN = {
 
 
 def run(folder, *options):
-    """benchmarks/kernel_code.py, in a process without the interpreter."""
+    """`python -m benchmarks.speed.kernel_code`, in a process without the interpreter."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "kernel_code.py")]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.kernel_code"]
     command += ["--arch", "90", *options]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_both_together_fit_in_16_megabytes():
 
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_every_model_has_a_card_and_says_how_it_was_trained(name):
-    assert "train_diffusion.py " + name in (MODELS / name / "README.md").read_text()
+    assert "benchmarks.training.diffusion " + name in (MODELS / name / "README.md").read_text()
     assert (MODELS / name / "training.json").is_file()
 
 

@@ -1,8 +1,3 @@
-import json
-import sys
-from importlib import import_module
-from pathlib import Path
-
 import pipelines
 import pytest
 import torch
@@ -15,14 +10,6 @@ from fixpoint.adapters.diffusion.editing import edit, latent_mask, read_mask
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures.pictures import read_picture
 
-pytestmark = pytest.mark.slow  # draws with a diffusion model
-
-ROOT = Path(__file__).parents[3]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-benchmark = import_module("editing")
-marked_table = import_module("marked_table")
-STORED = ROOT / "docs" / "results" / "editing.json"
-PAGE = ROOT / "docs" / "editing.md"
 OLD, NEW, STEPS = "a cat", "a dog", 3
 SHORT = {"new_prompt": NEW, "steps": STEPS, "value_range": (-1, 1)}
 
@@ -209,8 +196,3 @@ def test_results_become_pil_images(edited):
     first, second = edited.to_pil()
     assert first.size == second.size == (32, 32)
     assert first.tobytes() == to_pil(edited.picture[0]).tobytes()
-
-
-def test_the_page_tells_what_is_stored():
-    page, stored = PAGE.read_text(encoding="utf-8"), json.loads(STORED.read_text())
-    assert marked_table.with_table(page, benchmark.markdown(stored)) == page

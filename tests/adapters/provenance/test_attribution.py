@@ -1,8 +1,5 @@
 import dataclasses
 import json
-import sys
-from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -35,14 +32,6 @@ from fixpoint.adapters.provenance.attribution import (
     pictures_needed,
 )
 
-pytestmark = pytest.mark.slow  # inverts many pictures
-
-ROOT = Path(__file__).parents[3]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-benchmark = import_module("attribution")
-marked_table = import_module("marked_table")
-STORED = ROOT / "docs" / "results" / "attribution.json"
-PAGE = ROOT / "docs" / "attribution.md"
 FEW = 6  # iterations
 SIGNED = {"value_range": (-1, 1)}
 
@@ -342,15 +331,3 @@ def test_files_that_are_no_calibration_are_refused(tmp_path, reference):
             Calibration.load(tmp_path / name)
     with pytest.raises(ValueError, match="embedded autoencoders"):
         Calibration.embedded("unknown")
-
-
-def test_the_page_tells_what_is_stored():
-    page, stored = PAGE.read_text(encoding="utf-8"), json.loads(STORED.read_text())
-    assert marked_table.with_table(page, benchmark.markdown(stored)) == page
-    assert stored["summary"] == json.loads(json.dumps(benchmark.summarised(stored)))
-
-
-def test_ours_tells_pictures_apart_at_least_as_well_as_the_others_where_nothing_was_harmed():
-    stored = json.loads(STORED.read_text())
-    found = {name: cell["auc"] for name, cell in stored["summary"]["8 bit"].items()}
-    assert found["ours"] == max(found.values())

@@ -1,0 +1,1 @@
+"""What regenerates every table, figure and embedded model of this repository."""

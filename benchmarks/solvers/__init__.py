@@ -1,0 +1,1 @@
+"""fixpoint's solvers against those of other libraries, by evaluations: `solvers.md`."""

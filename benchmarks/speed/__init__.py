@@ -1,0 +1,1 @@
+"""Kernels and inversion against the limits of the machine: `benchmarks.md`."""

@@ -1,0 +1,1 @@
+"""fixpoint's splittings against other libraries, by time: `splittings-benchmark.md`."""

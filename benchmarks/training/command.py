@@ -1,0 +1,22 @@
+"""The command line of both trainings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def command_line(
+    module: str, documentation: str | None, names: Iterable[str]
+) -> argparse.ArgumentParser:
+    """A parser for the name of a model, its folder and the number of threads."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=documentation,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=list(names))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser

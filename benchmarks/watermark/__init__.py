@@ -1,0 +1,1 @@
+"""Watermarks in the noise of the embedded pipelines: `watermark-benchmark.md`."""
