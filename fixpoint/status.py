@@ -15,6 +15,7 @@ class Status(Enum):
     NONFINITE = (4, "the operator returned NaN or infinity; the best finite iterate is returned")
     MAX_ITERATIONS = (5, "the iteration limit was reached before the tolerance")
     ROUNDING = (6, "the residual is at the rounding level of T there: it counts as zero")
+    REFUTED = (8, "the residual does not fall as a contraction's would: the method is not the one")
     NO_ZERO = (7, "no zero was found: the residual tends to a positive limit")
 
     def __init__(self, code: int, message: str) -> None:

@@ -17,8 +17,8 @@ OUTSIDE = {
 
 PICTURES = {"pictures"}
 REPORTS = {"pictures", "reports"}
-AUTOENCODERS = {"autoencoders", "pictures"}
-INVERSION = AUTOENCODERS | {"inversion", "reports"}
+AUTOENCODERS = {"autoencoders", "pictures", "reports"}
+INVERSION = AUTOENCODERS | {"inversion"}
 DIFFUSION = INVERSION | {"diffusion"}
 PROVENANCE = INVERSION | {"provenance"}
 VERIFICATION = INVERSION | {"verification"}

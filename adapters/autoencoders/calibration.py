@@ -1,0 +1,258 @@
+"""What a pair tells about itself: how its decoder weighs latent channels, how its encoder errs.
+
+Both come from pictures that the pair makes: z* = E(photograph) stands for a latent that occurs, and
+x = Q(D(z*)) is a picture whose latent is known. Neither needs a gradient.
+
+- **Curvature.** C is the mean over latent cells of J^T J, with J the Jacobian of D, restricted to
+  the channels of one cell: (channels, channels). Channel c is probed by one central difference of D
+  along a field of random signs, whose cross terms between cells average out (Hutchinson, Commun.
+  Stat. Simul. Comput. 1989).
+- **Step maps.** M_k, k = 1, 2, ..., is the matrix on channels that takes T z_k to z_k - z* with the
+  least mean square error over the pictures, where z_{k+1} = z_k - M_k T z_k: the linear
+  minimum-mean-square-error estimate, one a step. Where T is cocoercive M is near the identity;
+  where it is not, M leaves alone what T cannot tell.
+- **Spread.** The covariance over cells of E(x) - z*, by channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fixpoint.adapters.pictures.example import PHOTOGRAPH
+from fixpoint.adapters.pictures.observations import from_levels, to_levels
+from fixpoint.adapters.pictures.pictures import as_pictures
+from fixpoint.adapters.reports.latent_files import check_file
+from fixpoint.checkpoints.whole_file import write_whole
+
+STEPS = 3
+"""Step maps that are fitted: later ones bring less than their noise."""
+
+PROBE_SIZE = 0.02
+"""Length of the central differences of D, of latents with standard deviation about 1."""
+
+PICTURES, PICTURES_FOR_CURVATURE = 24, 6
+
+RIDGE = 1e-3
+"""Of the least squares for the maps, relative to the mean square of T z_k."""
+
+Pair = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured of a pair; see the header of this module.
+
+    Attributes:
+        curvature: C.
+        maps: M_1, M_2, ...
+        spread: covariance of E(x) - z*.
+        encoder_db, mapped_db: mean NMSE over the pictures, in dB: of E(x), and after the last map,
+            on pictures that the maps were not fitted to.
+    """
+
+    curvature: Float[Tensor, "channels channels"]
+    maps: Float[Tensor, "steps channels channels"]
+    spread: Float[Tensor, "channels channels"]
+    encoder_db: float
+    mapped_db: float
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        check_file(path)
+        tensors = {name: getattr(self, name).contiguous().cpu() for name in _TENSORS}
+        numbers = {name: repr(getattr(self, name)) for name in _NUMBERS}
+        write_whole(path, lambda temporary: save_file(tensors, temporary, numbers))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Read a file of `save`.
+
+        Raises:
+            ValueError: it is no such file.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), "pt") as file:
+                numbers = {name: float((file.metadata() or {})[name]) for name in _NUMBERS}
+                tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} holds no calibration of a pair: {error}") from error
+        return cls(**tensors, **numbers)
+
+    def __repr__(self) -> str:
+        return (
+            f"Calibration({len(self.curvature)} channels, encoder {self.encoder_db:.1f} dB, "
+            f"{len(self.maps)} mapped steps {self.mapped_db:.1f} dB)"
+        )
+
+
+_TENSORS = ("curvature", "maps", "spread")
+_NUMBERS = ("encoder_db", "mapped_db")
+
+
+@torch.no_grad()
+def calibrate(
+    pair: Pair,
+    photographs: Float[Tensor, "batch 3 height width"],
+    noise: Float[Tensor, "batch 3 height width"] | None = None,
+) -> Calibration:
+    """Measure a pair on pictures that it makes of photographs.
+
+    Args:
+        pair: E and D.
+        photographs: on [-1, 1], at least two, of sides that the pair takes.
+        noise: added to D(z*) before it is rounded to 8 bits.
+
+    Raises:
+        ValueError: E or D returned NaN or infinity.
+    """
+    truth, start = known_pairs(pair, photographs, noise)
+    half = (len(truth) + 1) // 2
+    # Two fits on half of the pictures, each judged on the other half, say what the maps are worth.
+    judged = torch.cat(
+        [
+            _mapped(pair, start[there], _fit(pair, start[here], truth[here])) - truth[there]
+            for here, there in ((slice(half), slice(half, None)), (slice(half, None), slice(half)))
+        ]
+    )
+    order = torch.cat((truth[half:], truth[:half]))
+    return Calibration(
+        curvature=curvature(pair[1], truth[:PICTURES_FOR_CURVATURE]),
+        maps=torch.stack(_fit(pair, start, truth)),
+        spread=covariance(start - truth),
+        encoder_db=_nmse_db(start - truth, truth),
+        mapped_db=_nmse_db(judged, order),
+    )
+
+
+@torch.no_grad()
+def known_pairs(
+    pair: Pair,
+    photographs: Float[Tensor, "batch 3 height width"],
+    noise: Float[Tensor, "batch 3 height width"] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """z* = E(photograph), and E(x) of the picture x that D makes of it, with noise and 8 bits.
+
+    Raises:
+        ValueError: E or D returned NaN or infinity.
+    """
+    encode, decode = pair
+    truth = encode(photographs)
+    decoded = decode(truth)
+    start = encode(_rounded(decoded if noise is None else decoded + noise))
+    if not bool(truth.isfinite().all() and start.isfinite().all()):
+        raise ValueError("the pair cannot be calibrated: it returned NaN or infinity")
+    return truth, start
+
+
+@torch.no_grad()
+def first_map(pair: Pair, truth: Tensor, start: Tensor) -> Float[Tensor, "channels channels"]:
+    """M_1 of latents that are known."""
+    return _least_squares(_residual(pair, start, start), start - truth)
+
+
+@torch.no_grad()
+def curvature(
+    decode: Callable[[Tensor], Tensor], z: Float[Tensor, "batch channels *cells"]
+) -> Float[Tensor, "channels channels"]:
+    """C, the mean over latent cells of J^T J restricted to the channels of one cell, at z."""
+    signs = torch.Generator().manual_seed(0)
+    channels = z.shape[1]
+    field = torch.randint(0, 2, z[:, :1].shape, generator=signs).to(z) * 2 - 1
+    product = z.new_zeros(channels, channels, dtype=torch.float64)
+    for row, sign in zip(z.split(1), field.split(1), strict=True):
+        columns = []
+        for channel in range(channels):
+            probe = torch.zeros_like(row)
+            probe[:, channel : channel + 1] = PROBE_SIZE * sign
+            columns.append((decode(row + probe) - decode(row - probe)).flatten())
+        jacobian = torch.stack(columns).double() / (2 * PROBE_SIZE)
+        product += jacobian @ jacobian.T
+    return (product / field.numel()).to(z.dtype)
+
+
+def apply_map(
+    matrix: Float[Tensor, "channels channels"], z: Float[Tensor, "batch channels *cells"]
+) -> Float[Tensor, "batch channels *cells"]:
+    """The matrix on the channels of every cell."""
+    return torch.einsum("cd,bd...->bc...", matrix.to(z), z)
+
+
+def _fit(pair: Pair, start: Tensor, truth: Tensor) -> list[Tensor]:
+    """M_1, M_2, ... by least squares over all cells of all pictures."""
+    maps: list[Tensor] = []
+    z = start
+    for _ in range(STEPS):
+        residual = _residual(pair, z, start)
+        maps.append(_least_squares(residual, z - truth))
+        z = z - apply_map(maps[-1], residual)
+    return maps
+
+
+def _mapped(pair: Pair, start: Tensor, maps: list[Tensor]) -> Tensor:
+    z = start
+    for matrix in maps:
+        z = z - apply_map(matrix, _residual(pair, z, start))
+    return z
+
+
+def _residual(pair: Pair, z: Tensor, start: Tensor) -> Tensor:
+    """T z of pictures in 8 bits."""
+    encode, decode = pair
+    return encode(_rounded(decode(z))) - start
+
+
+def _least_squares(residual: Tensor, error: Tensor) -> Tensor:
+    """The matrix M of least sum over cells of |M residual - error|^2, with a ridge."""
+    a, b = _by_cell(residual), _by_cell(error)
+    normal = a @ a.T
+    ridge = RIDGE * normal.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    eye = torch.eye(len(a), dtype=a.dtype, device=a.device)
+    return torch.linalg.solve(normal + ridge * eye, a @ b.T).T.to(residual.dtype)
+
+
+def covariance(error: Tensor) -> Tensor:
+    cells = _by_cell(error)
+    return (cells @ cells.T / cells.shape[1]).to(error.dtype)
+
+
+def _by_cell(z: Tensor) -> Float[Tensor, "channels cells"]:
+    return z.transpose(0, 1).flatten(1).double()
+
+
+def _nmse_db(error: Tensor, truth: Tensor) -> float:
+    ratios = error.double().square().flatten(1).sum(1) / truth.double().square().flatten(1).sum(1)
+    return float(10 * ratios.log10().mean())
+
+
+def _rounded(pictures: Tensor) -> Tensor:
+    return from_levels(to_levels(pictures))
+
+
+def example_photographs(side: int, count: int = PICTURES) -> Float[Tensor, "count 3 side side"]:
+    """Square crops of the photograph that comes with the package, some of them turned."""
+    whole = as_pictures(PHOTOGRAPH).values[0]
+    height, width = whole.shape[-2:]
+    if side > min(height, width):
+        repeats = (1, -(-side // height), -(-side // width))
+        whole = torch.cat((whole, whole.flip(-1)), -1).repeat(*repeats)
+        height, width = whole.shape[-2:]
+    places = torch.Generator().manual_seed(0)
+    crops = []
+    for index in range(count):
+        top = int(torch.randint(0, height - side + 1, (), generator=places))
+        left = int(torch.randint(0, width - side + 1, (), generator=places))
+        crop = whole[:, top : top + side, left : left + side]
+        crop = crop.flip(-1) if index % 2 else crop
+        crops.append(crop.transpose(-1, -2) if index % 4 > 1 else crop)
+    return torch.stack(crops)

@@ -1,0 +1,98 @@
+"""What an inversion came to, per row: by which method, and what it means, in one sentence each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+LEVEL = 2 / 255
+"""One level of 8 bits on [-1, 1]."""
+
+FOREIGN_DB = 36.0
+"""A decoding that comes no nearer to the picture than this is taken to be of another picture."""
+
+
+class Outcome(Enum):
+    """What a row came to; the value says it in a few words."""
+
+    EXPLAINED = "explained by the observation"
+    NOISE = "explained up to an estimated noise"
+    FOREIGN = "not made by this decoder"
+    REFUTED = "condition refuted"
+    UNFINISHED = "not finished"
+    FAILED = "failed"
+    UNJUDGED = "not judged"
+
+    @property
+    def success(self) -> bool:
+        """Whether D(latent) is the picture up to what the observation, or noise, explains."""
+        return self in (Outcome.EXPLAINED, Outcome.NOISE)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a row came to.
+
+    Attributes:
+        outcome: see `Outcome`.
+        method: what made the latent.
+        sentence: the outcome with its numbers, and why this method.
+    """
+
+    outcome: Outcome
+    method: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def explained(misfit: float) -> str:
+    """The sentence of a picture whose misfit (root mean square on [-1, 1]) is the observation's."""
+    return f"explained by the observation: D(latent) is {_levels(misfit)} from the picture"
+
+
+def noise(level: float) -> str:
+    """Of a picture that noise of this level was added to."""
+    return (
+        f"explained up to an estimated noise of {_levels(level)}, which the observation does not "
+        "account for"
+    )
+
+
+def foreign(misfit: float) -> str:
+    """Of a picture that the decoder cannot draw."""
+    return (
+        "not made by this decoder, or changed much since: the nearest that was drawn is "
+        f"{_levels(misfit)} ({_psnr_db(misfit):.0f} dB) from it"
+    )
+
+
+def unfinished(misfit: float) -> str:
+    """Of a run that was cut off."""
+    return (
+        f"not finished: D(latent) is {_levels(misfit)} from the picture, and was still coming "
+        "nearer; more iterations would help"
+    )
+
+
+def refuted(share: float, steps: int) -> str:
+    """Why a row left the fixed-point iteration."""
+    return (
+        f"condition refuted: {share:.0%} of the residual is left after {steps} evaluations, so "
+        "E(D(.)) does not contract here"
+    )
+
+
+def is_foreign(misfit: float) -> bool:
+    """Whether a decoding is so far from the picture that it is another one."""
+    return not misfit > 0 or _psnr_db(misfit) < FOREIGN_DB
+
+
+def _psnr_db(misfit: float) -> float:
+    return 20 * math.log10(2 / misfit) if misfit > 0 else math.inf
+
+
+def _levels(size: float) -> str:
+    return f"{size / LEVEL:.2f} of 255 levels"
