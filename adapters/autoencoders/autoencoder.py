@@ -12,14 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders import folder as model_folder
-from fixpoint.adapters.autoencoders.diffusers_classes import (
-    CLASSES,
+from fixpoint.adapters.autoencoders.convention import (
     SIGNED,
     Convention,
     Medium,
     Refused,
     Settings,
 )
+from fixpoint.adapters.autoencoders.diffusers_classes import CLASSES
+from fixpoint.adapters.autoencoders.parts import Parts
 
 EMBEDDED = ("kl", "adversarial")
 
@@ -75,6 +76,11 @@ class Autoencoder:
     @property
     def medium(self) -> Medium:
         return self.convention.medium
+
+    @property
+    def parts(self) -> Parts:
+        """What part of a video can be inverted by itself."""
+        return self.convention.parts(self.model, self.settings)
 
     def encode(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch channels *cells"]:
         """E: x to scaled latents, float32."""

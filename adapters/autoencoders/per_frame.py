@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.autoencoders.diffusers_classes import Medium
+from fixpoint.adapters.autoencoders.convention import Medium
+from fixpoint.adapters.autoencoders.parts import Chunks
 from fixpoint.adapters.autoencoders.sizes import Sizes, any_size
 from fixpoint.adapters.pictures.frames import of_each_frame
 from fixpoint.adapters.pictures.videos import check_count
@@ -51,6 +52,11 @@ class PerFrame(Autoencoder):
     @property
     def medium(self) -> Medium:
         return "video"
+
+    @property
+    def parts(self) -> Chunks:
+        """Every frame by itself."""
+        return Chunks(1)
 
     def encode(self, x: Tensor) -> Tensor:
         """E of every frame."""

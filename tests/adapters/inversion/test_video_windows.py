@@ -14,12 +14,12 @@ from PIL import Image
 
 from fixpoint import Anderson, ForwardStep
 from fixpoint.adapters import Autoencoder, Clip, EightBit, Identity, PerRow, invert
-from fixpoint.adapters.autoencoders.diffusers_classes import Settings
+from fixpoint.adapters.autoencoders.diffusers_classes import classes_that_look_back
+from fixpoint.adapters.autoencoders.parts import PastFirst
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.autoencoders.sizes import Sizes, any_size, one_more_than_multiples_of
 from fixpoint.adapters.commands.demonstration import photograph
 from fixpoint.adapters.inversion.video_windows import (
-    LOOKS_BACK,
     _Apart,
     _Causal,
     _collected_later,
@@ -214,13 +214,14 @@ def test_only_autoencoders_of_pictures_go_frame_by_frame(per_frame):
 class Toy(Autoencoder):
     """An autoencoder of a few sums, which computes rows and frames apart to the last bit."""
 
+    parts = PastFirst(group=1, step=4)
+
     def __init__(self, medium):
         self.model = type("AutoencoderKLWan", (), {"device": torch.device("cpu")})()
         self.model.dtype = torch.float32
         self.kind = medium
         self.sample_channels = 3
         self.factor = 1
-        self.settings = Settings()
         rules = (any_size(), any_size())
         frames = (one_more_than_multiples_of(4),) if medium == "video" else ()
         self.sizes = Sizes(("frames", "height", "width")[-2 - len(frames) :], frames + rules)
@@ -394,12 +395,13 @@ def test_chunks_of_a_temporal_decoder_are_problems_of_their_own():
     assert len(invert_video(together, video, **options).windows) == 1
 
 
-@pytest.mark.parametrize("name", sorted(LOOKS_BACK))
+@pytest.mark.parametrize("name", classes_that_look_back())
 def test_classes_with_windows_never_look_ahead(name):
     model = tiny(name)
     autoencoder = Autoencoder.from_diffusers(model)
     colours = autoencoder.sample_channels
-    division = _Causal(autoencoder, LOOKS_BACK[name], _step(autoencoder), 1)
+    parts = autoencoder.parts
+    division = _Causal(autoencoder, parts.group, parts.step, 1)
     frames = 1 + 4 * division.unit_frames
     x = torch.rand(1, colours, frames, 16, 16) * 2 - 1
     with torch.no_grad():
@@ -417,12 +419,6 @@ def test_classes_with_windows_never_look_ahead(name):
         changed = (autoencoder.decode(later) - decoded).abs().amax((0, 1, 3, 4))
     assert not bool(changed[: start[1]].any())
     assert bool(changed[start[1] :].any())
-
-
-def _step(autoencoder):
-    from fixpoint.adapters.inversion.video_windows import _division
-
-    return _division(autoencoder, None).step
 
 
 def test_other_classes_are_inverted_whole_or_not_at_all():
