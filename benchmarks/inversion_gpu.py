@@ -156,7 +156,7 @@ class Case:
 
     @property
     def weights_bytes(self) -> int:
-        weights = self.autoencoder.model.parameters()
+        weights = self.autoencoder.parameters()
         return sum(weight.numel() * weight.element_size() for weight in weights)
 
 

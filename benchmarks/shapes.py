@@ -64,9 +64,7 @@ def two_steps(
     # On the 8-bit grid, as files are.
     pictures = ((pictures + 1) * 127.5).round() / 127.5 - 1
     run(autoencoder, method, pictures[:1, :, :SMALL, :SMALL])
-    weights = sum(
-        weight.numel() * weight.element_size() for weight in autoencoder.model.parameters()
-    )
+    weights = sum(weight.numel() * weight.element_size() for weight in autoencoder.parameters())
 
     def work() -> dict[str, float]:
         clock: list[float] = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +85,7 @@ def invert_by_gradient(
     if not inner.pixelwise:
         raise ValueError(f"{observation!r} has no derivative; Clip() has one")
     pictures = readable(autoencoder, image, value_range)
+    _check_differentiable(autoencoder, encoder_weight)
     method: _Method = (
         RowLBFGS()
         if optimizer == "lbfgs"
@@ -103,9 +104,9 @@ def invert_by_gradient(
 
     started = time.perf_counter()
     with ExitStack() as changes:
-        changes.enter_context(_frozen(autoencoder.model))
+        changes.enter_context(_frozen(autoencoder.parameters()))
         if checkpointing:
-            changes.enter_context(_checkpointed(autoencoder.model))
+            changes.enter_context(_checkpointed(autoencoder))
         with torch.no_grad():
             state = method.init(autoencoder.encode(values))
         best = state.trial
@@ -148,6 +149,19 @@ def _check_options(
         raise ValueError(f"encoder_weight must be at least 0 and finite, got {encoder_weight}")
     if not isinstance(checkpointing, bool):
         raise TypeError(f"checkpointing must be True or False, got {checkpointing!r}")
+
+
+def _check_differentiable(autoencoder: Autoencoder, encoder_weight: float) -> None:
+    if not autoencoder.differentiable:
+        raise ValueError(
+            f"autograd does not go through the decoder of {autoencoder.name}, so there is no "
+            "gradient to descend; invert() needs none"
+        )
+    if encoder_weight and not autoencoder.encoder_differentiable:
+        raise ValueError(
+            f"autograd does not go through the encoder of {autoencoder.name}: leave "
+            "encoder_weight out"
+        )
 
 
 @torch.enable_grad()
@@ -214,9 +228,9 @@ class _Adam:
 
 
 @contextmanager
-def _frozen(model: torch.nn.Module) -> Iterator[None]:
+def _frozen(weights: Iterable[torch.nn.Parameter]) -> Iterator[None]:
     """No gradients of the weights inside the block."""
-    parameters = [weight for weight in model.parameters() if weight.requires_grad]
+    parameters = [weight for weight in weights if weight.requires_grad]
     try:
         for weight in parameters:
             weight.requires_grad_(False)
@@ -227,7 +241,7 @@ def _frozen(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _checkpointed(model: torch.nn.Module) -> Iterator[None]:
+def _checkpointed(autoencoder: Autoencoder) -> Iterator[None]:
     """Every resnet, attention and resampling keeps its input alone for the way back.
 
     diffusers' own checkpointing runs whole blocks again: all resnets at full resolution are then
@@ -235,13 +249,13 @@ def _checkpointed(model: torch.nn.Module) -> Iterator[None]:
     """
     blocks = [
         block
-        for name, blocks in model.named_modules()
+        for name, blocks in (autoencoder.module or torch.nn.Module()).named_modules()
         if isinstance(blocks, torch.nn.ModuleList) and name.rpartition(".")[2] in BLOCKS
         for block in blocks
         if block is not None
     ]
     if not blocks:
-        raise ValueError(f"{type(model).__name__} has no blocks that checkpointing knows")
+        raise ValueError(f"{autoencoder.name} has no blocks that checkpointing knows")
     found = [vars(block).get("forward") for block in blocks]
     try:
         for block in blocks:

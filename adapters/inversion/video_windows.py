@@ -23,8 +23,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from fixpoint.adapters.autoencoders.around import Around
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.autoencoders.convention import Medium
 from fixpoint.adapters.autoencoders.diffusers_classes import classes_that_look_back
 from fixpoint.adapters.autoencoders.parts import Chunks, PastFirst
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
@@ -313,7 +313,7 @@ class _Division(ABC):
         if frames < self.unit_frames:
             raise ValueError(
                 f"window must be at least {self.unit_frames} frames, which "
-                f"{type(self.autoencoder.model).__name__} decodes together; got {frames}"
+                f"{self.autoencoder.name} decodes together; got {frames}"
             )
         return frames // self.unit_frames
 
@@ -476,9 +476,7 @@ class _Whole(_Division):
         return frames
 
     def check_parts(self, units: int, options: dict[str, Any]) -> None:
-        raise ValueError(
-            f"{type(self.autoencoder.model).__name__} cannot be inverted in windows: {self.reason}"
-        )
+        raise ValueError(f"{self.autoencoder.name} cannot be inverted in windows: {self.reason}")
 
     def spans(self, frames: int, units: int) -> list[_Span]:
         return [_Span((0, frames), (0, frames))]  # however many latent frames that makes
@@ -494,29 +492,28 @@ class _Whole(_Division):
         return _inverted(self.autoencoder, video, observation, options)
 
 
-class _Continued(Autoencoder):
+class _Continued(Around):
     """The frames of a clip that follow a known past: E and D look back at it."""
 
-    def __init__(self, autoencoder: Autoencoder, frames: Tensor, latents: Tensor) -> None:
-        vars(self).update(vars(autoencoder))
-        self.whole = autoencoder
+    def __init__(self, whole: Autoencoder, frames: Tensor, latents: Tensor) -> None:
+        super().__init__(whole)
         self.frames = frames
         self.latents = latents
 
-    @property
-    def medium(self) -> Medium:
-        return self.whole.medium
-
     def check_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
-        self.whole.check_shape((*shape[:2], shape[2] + self.frames.shape[2], *shape[3:]))
+        self.inner.check_shape((*shape[:2], shape[2] + self.frames.shape[2], *shape[3:]))
 
     def encode(self, x: Tensor) -> Tensor:
         clip = torch.cat((self.frames.to(x), x), dim=2)
-        return self.whole.encode(clip)[:, :, self.latents.shape[2] :]
+        return self.inner.encode(clip)[:, :, self.latents.shape[2] :]
 
     def decode(self, latents: Tensor) -> Tensor:
         clip = torch.cat((self.latents.to(latents), latents), dim=2)
-        return self.whole.decode(clip)[:, :, self.frames.shape[2] :]
+        return self.inner.decode(clip)[:, :, self.frames.shape[2] :]
+
+    def copy(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> _Continued:
+        whole = self.inner.copy(dtype, channels_last=channels_last)
+        return _Continued(whole, self.frames, self.latents)
 
 
 def _division(autoencoder: Autoencoder, overlap: int | None) -> _Division:
@@ -530,7 +527,7 @@ def _division(autoencoder: Autoencoder, overlap: int | None) -> _Division:
     if overlap is not None:
         raise ValueError(
             f"overlap is for autoencoders that look back, {', '.join(classes_that_look_back())}; "
-            f"{type(autoencoder.model).__name__} has windows that share nothing, or none"
+            f"{autoencoder.name} has windows that share nothing, or none"
         )
     if isinstance(parts, Chunks):
         return _Apart(autoencoder, parts.frames)
