@@ -3,6 +3,9 @@
 from fixpoint._moved import moved
 from fixpoint.adapters._moved_modules import MOVED
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.diffusers_autoencoder import (  # noqa: F401  registers itself
+    DiffusersAutoencoder as _DiffusersAutoencoder,
+)
 from fixpoint.adapters.autoencoders.diffusers_classes import AutoencoderClass, autoencoder_classes
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, OneStepFlow

@@ -1,138 +1,74 @@
-"""Autoencoders of latent diffusion models as a pair of plain functions on tensors."""
+"""An encoder and a decoder as a pair of functions on tensors: what all kinds have in common."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.adapters.autoencoders import folder as model_folder
-from fixpoint.adapters.autoencoders.diffusers_classes import (
-    CLASSES,
-    SIGNED,
-    Convention,
-    Medium,
-    Refused,
-    Settings,
-)
+from fixpoint.adapters.autoencoders.convention import Medium
+from fixpoint.adapters.autoencoders.parts import Parts, Whole
+from fixpoint.adapters.autoencoders.sizes import Sizes
 
 EMBEDDED = ("kl", "adversarial")
 
 
-class Autoencoder:
-    """An encoder/decoder pair: pictures and videos on [-1, 1], latents in the pipeline's scaling.
+class Autoencoder(ABC):
+    """An encoder/decoder pair: pictures, videos or sound x on [-1, 1], and their latents.
 
-    `encode` takes the mode of the posterior. Both work in the model's dtype and on its device and
-    return float32 there; the model itself is never changed. Latents are those that the diffusion
-    of a diffusers pipeline works on: `(raw - shift) * scale`, in the pipeline's arrangement.
+    `encode` is a function: where the encoder gives a distribution, it takes the mode. Both compute
+    in `dtype` on `device` and return float32 there; the models themselves are never changed.
+    Latents of a diffusers pipeline are those that its diffusion works on.
 
     Attributes:
-        model: the diffusers model.
+        name: of the pair: the class of a diffusers model.
         medium: "picture": x is (batch, colours, height, width); "video": (batch, colours, frames,
             height, width); "audio": (batch, channels, samples), or of spectrograms (batch, mel
             bins, frames) or (batch, channels, frames, mel bins).
         sample_channels: colours or channels of x.
+        channels: of the latents.
         factor: pixels, samples or frames of a spectrogram per latent cell along a side.
         sizes: which sizes of x come back from `decode(encode(x))`, axis by axis.
-        channels: of the latents.
-        settings: what was chosen of the decoder.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        convention: Convention,
-        *,
-        channels: int,
-        sample_channels: int,
-        shift: Tensor,
-        scale: Tensor,
-        settings: Settings | None = None,
-    ):
-        self.model = model
-        self.convention = convention
-        self.channels = channels
-        self.sample_channels = sample_channels
-        self.factor = convention.factor(model)
-        self.sizes = convention.sizes(model)
-        self.settings = settings or Settings()
-        self.shift = shift.to(model.device)
-        self.scale = scale.to(model.device)
+    name: str
+    medium: Medium
+    sample_channels: int
+    channels: int
+    factor: int
+    sizes: Sizes
 
     @property
+    @abstractmethod
     def dtype(self) -> torch.dtype:
-        return self.model.dtype
+        """That E and D compute in."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
-        return self.model.device
+        """That E and D compute on."""
 
-    @property
-    def medium(self) -> Medium:
-        return self.convention.medium
-
+    @abstractmethod
     def encode(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch channels *cells"]:
-        """E: x to scaled latents, float32."""
-        x = x.to(self.device)
-        if self.convention.pixels != SIGNED:
-            x = self.convention.pixels.to_model(x.float())
-        raw = self._pass(self.convention.encode, x.to(self.dtype)).float()
-        if self.convention.layout is not None:
-            raw = self.convention.layout.to_pipeline(raw)
-        return (raw - _beside(self.shift, raw)) * _beside(self.scale, raw)
+        """E: x to latents, float32."""
 
+    @abstractmethod
     def decode(
         self, latents: Float[Tensor, "batch channels *cells"]
     ) -> Float[Tensor, "batch *sample"]:
-        """D: scaled latents to x, float32, not clipped."""
-        raw = self.raw(latents.to(self.device)).to(self.dtype)
+        """D: latents to x, float32, not clipped."""
 
-        def decoded(model: Any, rows: Tensor) -> Tensor:
-            return self.convention.decode(model, rows, self.settings)
-
-        return self.convention.pixels.from_model(self._pass(decoded, raw).float())
-
-    def raw(
-        self, latents: Float[Tensor, "batch channels *cells"]
-    ) -> Float[Tensor, "batch raw_channels *raw_cells"]:
-        """Scaled latents as the model's own `decode` takes them."""
-        raw = latents / _beside(self.scale, latents) + _beside(self.shift, latents)
-        return raw if self.convention.layout is None else self.convention.layout.to_model(raw)
-
-    def check_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
-        """Refuse an x whose shape would not come back from `decode(encode(x))`.
-
-        Raises:
-            ValueError: with the sizes that would do.
-        """
-        name, axes = type(self.model).__name__, ", ".join(self.sizes.names)
-        if len(shape) != 2 + len(self.sizes.rules) or shape[1] != self.sample_channels:
-            raise ValueError(
-                f"{name} takes {self.medium}s of shape (batch, {self.sample_channels}, {axes}), "
-                f"got {tuple(shape)}"
-            )
-        self.sizes.check(shape, self.medium, name)
-
-    def _pass(self, function: Callable[[Any, Tensor], Tensor], rows: Tensor) -> Tensor:
-        """A pass through the model, which is left as it was found, also by an error."""
-        try:
-            if self.convention.alone and len(rows) > 1:
-                return torch.cat([function(self.model, row) for row in rows.split(1)])
-            return function(self.model, rows)
-        finally:
-            if self.convention.tidy is not None:
-                self.convention.tidy(self.model)
-
+    @abstractmethod
     def copy(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> Autoencoder:
         """A copy with weights of its own, in evaluation mode and without gradients.
 
         Args:
-            dtype: of the copy; None for the model's own. diffusers' `config.force_upcast` is not
+            dtype: of the copy; None for the pair's own. diffusers' `config.force_upcast` is not
                 asked: it is True unless a model says otherwise, also for models that do well in
                 float16. Where one does not, its latents overflow to infinity; bfloat16 has the
                 range of float32, and `from_diffusers(model, upcast=True)` asks.
@@ -140,35 +76,61 @@ class Autoencoder:
                 kernels for GPUs and 16 bits want.
 
         Raises:
-            ValueError: the model cannot be copied or converted, as where its weights are
-                offloaded.
+            ValueError: the pair cannot be copied or converted, as where its weights are offloaded.
         """
-        if offloaded(self.model):
+
+    def raw(
+        self, latents: Float[Tensor, "batch channels *cells"]
+    ) -> Float[Tensor, "batch raw_channels *raw_cells"]:
+        """Latents as the model's own `decode` takes them."""
+        return latents
+
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """What holds the weights; None where nothing is known of them."""
+        return None
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The weights that are known."""
+        return iter(()) if self.module is None else self.module.parameters()
+
+    @property
+    def parts(self) -> Parts:
+        """What part of a video can be inverted by itself."""
+        return Whole("its frames are not known to depend on their past alone")
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether autograd goes through D."""
+        return True
+
+    @property
+    def encoder_differentiable(self) -> bool:
+        """Whether autograd goes through E."""
+        return True
+
+    @property
+    def uncompilable(self) -> str | None:
+        """Why torch.compile had better not be given this pair; None where it may."""
+        return None
+
+    def check_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
+        """Refuse an x whose shape would not come back from `decode(encode(x))`.
+
+        Raises:
+            ValueError: with the sizes that would do.
+        """
+        if len(shape) != 2 + len(self.sizes.rules) or shape[1] != self.sample_channels:
             raise ValueError(
-                "the model cannot be copied: hooks of accelerate or diffusers load, move or cast "
-                "its weights"
+                f"{self.name} takes {self.medium}s of shape (batch, {self.sample_channels}, "
+                f"{', '.join(self.sizes.names)}), got {tuple(shape)}"
             )
-        try:
-            model = copy.deepcopy(self.model).eval().requires_grad_(False)
-            model.zero_grad(set_to_none=True)
-            with model_folder.quiet_diffusers():
-                if dtype is not None:
-                    model = model.to(dtype)
-            if channels_last:
-                for parameter in model.parameters():  # those of 3-D convolutions have five axes
-                    if parameter.dim() == 4:
-                        parameter.data = parameter.data.to(memory_format=torch.channels_last)
-        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-            message = " ".join(str(error).split())
-            raise ValueError(f"the model cannot be copied: {message}") from error
-        copied = copy.copy(self)
-        copied.model = model
-        return copied
+        self.sizes.check(shape, self.medium, self.name)
 
     def __repr__(self) -> str:
         medium = "" if self.medium == "picture" else f"{self.medium}, "
         return (
-            f"Autoencoder({type(self.model).__name__}, {medium}factor {self.factor}, "
+            f"Autoencoder({self.name}, {medium}factor {self.factor}, "
             f"{self.channels} channels, {str(self.dtype).removeprefix('torch.')}, {self.device})"
         )
 
@@ -198,40 +160,13 @@ class Autoencoder:
             TypeError: the class is none of these. ValueError: a configuration that cannot be
                 taken, or an option that its class does not have.
         """
-        name = type(model).__name__
-        convention = _convention(name, f"{name} is")
-        reason = convention.refuse(model)
-        if convention.needs_tiling and not model.use_tiling:
-            reason = "it works with tiling alone: call enable_tiling() on it first"
-        if reason is not None:
-            raise ValueError(f"this {name} cannot be taken: {reason}")
-        given = {
-            "decode_chunk_size": decode_chunk_size,
-            "decode_timestep": decode_timestep,
-            "seed": seed,
-        }
-        settings = _settings(name, convention, given)
-        inward, outward = convention.colours(model)
-        if inward != outward:
-            raise ValueError(
-                f"the autoencoder must take and give the same {_CHANNELS[convention.medium]}, but "
-                f"has in_channels {inward} and out_channels {outward}"
-            )
-        channels = model.config[convention.channels]
-        shift, scale = convention.statistics(model, channels)
-        wrapped = cls(
+        return _constructors["from_diffusers"](
             model,
-            convention,
-            channels=channels * (1 if convention.layout is None else convention.layout.channels),
-            sample_channels=inward,
-            shift=shift,
-            scale=scale,
-            settings=settings,
+            decode_chunk_size=decode_chunk_size,
+            decode_timestep=decode_timestep,
+            seed=seed,
+            upcast=upcast,
         )
-        honoured = convention.upcast and model.config.get("force_upcast")
-        if upcast and honoured and model.dtype == torch.float16:
-            return wrapped.copy(torch.float32)
-        return wrapped
 
     @classmethod
     def from_pretrained(
@@ -256,15 +191,13 @@ class Autoencoder:
             FileNotFoundError: the folder, its configuration or its weights are missing.
             ValueError: the folder holds something else. TypeError: an unsupported class.
         """
-        folder = model_folder.autoencoder_folder(Path(folder))
-        name = model_folder.class_name(folder)
-        convention = _convention(name, f"{folder} holds a {name}, which is")
-        model = model_folder.load(folder, name, dtype)
-        model = model.to(device).eval().requires_grad_(False)
-        if convention.needs_tiling:
-            model.enable_tiling()
-        return cls.from_diffusers(
-            model, decode_chunk_size=decode_chunk_size, decode_timestep=decode_timestep, seed=seed
+        return _constructors["from_pretrained"](
+            folder,
+            dtype=dtype,
+            device=device,
+            decode_chunk_size=decode_chunk_size,
+            decode_timestep=decode_timestep,
+            seed=seed,
         )
 
     @classmethod
@@ -284,56 +217,21 @@ class Autoencoder:
         """
         if name not in EMBEDDED:
             raise ValueError(f"embedded autoencoders: {', '.join(EMBEDDED)}; got {name!r}")
-        return cls.from_pretrained(model_folder.MODELS / name, dtype=dtype, device=device)
+        return _constructors["embedded"](name, dtype=dtype, device=device)
 
 
-def offloaded(model: torch.nn.Module) -> bool:
-    """Whether hooks bring the weights of a model to where and how they are needed."""
-    return any(
-        hasattr(module, hook)
-        for module in model.modules()
-        for hook in ("_hf_hook", "_diffusers_hook")
-    )
+Constructor = TypeVar("Constructor", bound=Callable[..., Autoencoder])
+_constructors: dict[str, Callable[..., Autoencoder]] = {}
 
 
-_CHANNELS = {"picture": "colours", "video": "colours", "audio": "channels"}
+def constructs(name: str) -> Callable[[Constructor], Constructor]:
+    """Let a function be what `Autoencoder`'s method of this name calls.
 
-
-def _convention(name: str, subject: str) -> Convention:
-    """How the class `name` is called.
-
-    Raises:
-        TypeError: it is not one of the table, or refused by it.
+    The modules of the kinds of autoencoders know this one, and register themselves here.
     """
-    entry = CLASSES.get(name)
-    if isinstance(entry, Convention):
-        return entry
-    if isinstance(entry, Refused):
-        raise TypeError(f"{subject} not supported: {entry.reason}")
-    raise TypeError(
-        f"{subject} not supported; fixpoint.adapters.autoencoder_classes() lists what is. For any "
-        "other pair use DecoderInversion(encode, decode, image) with its functions"
-    )
 
+    def register(constructor: Constructor) -> Constructor:
+        _constructors[name] = constructor
+        return constructor
 
-def _settings(name: str, convention: Convention, given: dict[str, Any]) -> Settings:
-    chosen = {option: value for option, value in given.items() if value is not None}
-    for option in chosen:
-        if option not in convention.settings:
-            owners = [
-                owner
-                for owner, entry in sorted(CLASSES.items())
-                if isinstance(entry, Convention) and option in entry.settings
-            ]
-            raise ValueError(f"{option} belongs to {', '.join(owners)}, not to {name}")
-    return Settings(**chosen)
-
-
-def _beside(numbers: Tensor, latents: Tensor) -> Tensor:
-    """Statistics of latents, shaped to stand beside them."""
-    numbers = numbers.to(latents.device)
-    if numbers.dim() == 1:
-        return numbers.reshape(1, -1, *[1] * (latents.dim() - 2))
-    if numbers.dim() == 5:  # of single frames, the first ones of which there are
-        return numbers[:, :, : latents.shape[2]]
-    return numbers
+    return register

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
+from fixpoint.adapters.autoencoders.around import Around
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.autoencoders.diffusers_classes import Medium
+from fixpoint.adapters.autoencoders.parts import Chunks
 from fixpoint.adapters.autoencoders.sizes import Sizes, any_size
 from fixpoint.adapters.pictures.frames import of_each_frame
 from fixpoint.adapters.pictures.videos import check_count
 
 
-class PerFrame(Autoencoder):
+class PerFrame(Around):
     """An autoencoder of pictures as one of videos, frame by frame, as LaVie and AnimateDiff do.
 
     Takes (batch, 3, frames, height, width) and gives latents (batch, channels, frames, rows,
-    columns). The model and everything around it are those of `pictures`.
+    columns).
 
     Args:
         pictures: an `Autoencoder` whose medium is "picture".
@@ -37,20 +36,22 @@ class PerFrame(Autoencoder):
             )
         if pictures.medium != "picture":
             raise ValueError(
-                f"{type(pictures.model).__name__} is an autoencoder of {pictures.medium}s; only "
-                "one of pictures can be applied frame by frame"
+                f"{pictures.name} is an autoencoder of {pictures.medium}s; only one of pictures "
+                "can be applied frame by frame"
             )
         check_count(frames_at_once, "frames_at_once")
-        vars(self).update(vars(pictures))
+        super().__init__(pictures)
         self.pictures = pictures
         self.frames_at_once = frames_at_once
+        self.medium = "video"
         self.sizes = Sizes(
             ("the number of frames", *pictures.sizes.names), (any_size(), *pictures.sizes.rules)
         )
 
     @property
-    def medium(self) -> Medium:
-        return "video"
+    def parts(self) -> Chunks:
+        """Every frame by itself."""
+        return Chunks(1)
 
     def encode(self, x: Tensor) -> Tensor:
         """E of every frame."""
@@ -61,15 +62,12 @@ class PerFrame(Autoencoder):
         return of_each_frame(self.pictures.decode, latents, self.frames_at_once)
 
     def raw(self, latents: Tensor) -> Tensor:
-        """Scaled latents as the model takes them, but for the axis of frames."""
+        """Latents of every frame as the model takes them; the axis of frames stays."""
         return of_each_frame(self.pictures.raw, latents)
 
     def copy(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> PerFrame:
-        """A copy with weights of its own, see `Autoencoder.copy`."""
-        copied = copy.copy(self)
-        copied.pictures = self.pictures.copy(dtype, channels_last=channels_last)
-        copied.model = copied.pictures.model
-        return copied
+        pictures = self.pictures.copy(dtype, channels_last=channels_last)
+        return PerFrame(pictures, frames_at_once=self.frames_at_once)
 
     def __repr__(self) -> str:
         return f"PerFrame({self.pictures!r}, frames_at_once={self.frames_at_once})"

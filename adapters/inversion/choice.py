@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,9 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.autoencoders.calibration import Calibration, calibration_of, photographs_for
+from fixpoint.adapters.autoencoders.calibration import calibration_of, photographs_for
 from fixpoint.adapters.inversion import verdict
-from fixpoint.adapters.inversion.gradient_inversion import checkpointed, frozen
+from fixpoint.adapters.inversion.gradient_inversion import frozen
 from fixpoint.adapters.inversion.look import Look
 from fixpoint.adapters.inversion.settle import (
     EXPLAINED,
@@ -54,7 +53,7 @@ def check_gradients(gradients: str, memory_budget: int | None) -> None:
 
 
 def floors(observation: Observation, batch: int) -> Float[Tensor, " batch"]:
-    """The misfit that the observation's noise leaves, on [-1, 1]; infinite where that is unknown."""
+    """The misfit that the noise of the observation leaves; infinite where that is unknown."""
     return observation.noise_levels(batch).double().clamp(min=LEAST_FLOOR)
 
 
@@ -112,7 +111,7 @@ def settled(
         settle = by_gradient if allowed else without_gradients
         for group in tqdm(groups, disable=not progress, desc="rows of their own"):
             part, at = task.select(group.to(values.device)), group.to(latent.device)
-            with frozen(autoencoder):
+            with frozen(autoencoder.parameters()):
                 rows = settle(part, refuted[group], latent[at])
             latent[at] = rows.latent
             evaluations[group] += rows.evaluations
@@ -180,15 +179,17 @@ def _groups(
 
 
 def _bytes_of_a_step(task: Task, autoencoder: Autoencoder) -> int | None:
-    """What one pass through the decoder and back adds to memory; None where there is no way back."""
+    """What a pass through the decoder and back adds to memory; None where there is no way back."""
     z = task.start[:1]
     try:
-        with frozen(autoencoder), PeakMemory(autoencoder.device) as memory, torch.enable_grad():
+        with (
+            frozen(autoencoder.parameters()),
+            PeakMemory(autoencoder.device) as memory,
+            torch.enable_grad(),
+        ):
             at = z.detach().requires_grad_(True)
             loss = (task.pair[1](at) - task.image[:1]).square().sum()
             (gradient,) = torch.autograd.grad(loss, at)
     except (RuntimeError, NotImplementedError, TypeError):
         return None
     return memory.added or 0 if bool((gradient != 0).any()) else None
-
-

@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.adapters.autoencoders.autoencoder import Autoencoder, offloaded
+from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.copies import offloaded
 from fixpoint.adapters.pictures.observations import (
     Clip,
     EightBit,
@@ -213,7 +214,7 @@ def evaluation(
         if compile:
             return CompiledEvaluation(encode, decode, image.device)
         return Evaluation(encode, decode)
-    reason = _loops(autoencoder.model) or _remembers(autoencoder) if compile else None
+    reason = autoencoder.uncompilable if compile else None
     if dtype is None and (not compile or reason):
         return Evaluation(encode, decode, reason)
     try:
@@ -242,23 +243,26 @@ _COPIES: WeakKeyDictionary[Autoencoder, dict[torch.dtype | None, _Kept]] = WeakK
 def _kept_copy(autoencoder: Autoencoder, dtype: torch.dtype | None) -> _Kept:
     copies = _COPIES.setdefault(autoencoder, {})
     known = copies.get(dtype)
-    if known is not None and not offloaded(autoencoder.model):
-        if known.weights == _fingerprint(autoencoder.model):
+    moved = autoencoder.module is not None and offloaded(autoencoder.module)
+    if known is not None and not moved:
+        if known.weights == _fingerprint(autoencoder):
             return known
         del copies[dtype]  # before the next one needs its memory
     copy = autoencoder.copy(dtype, channels_last=True)
-    copies[dtype] = _Kept(_fingerprint(autoencoder.model), copy)
+    copies[dtype] = _Kept(_fingerprint(autoencoder), copy)
     return copies[dtype]
 
 
-def _fingerprint(model: torch.nn.Module) -> object:
-    """Equal as long as the weights and the settings of a model are."""
-    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+def _fingerprint(autoencoder: Autoencoder) -> object:
+    """Equal as long as the weights and the settings of an autoencoder are."""
+    module = autoencoder.module
+    held = () if module is None else (*module.parameters(), *module.buffers())
+    tensors = [tensor.detach() for tensor in held]
     places = [(tensor.data_ptr(), tensor.dtype, tensor.device) for tensor in tensors]
     # Changes through `weight.data` stand in no version counter: the norms tell.
     norms = [torch.linalg.vector_norm(tensor.float()) for tensor in tensors]
     versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
-    return places, versions, torch.stack(norms).tolist() if norms else [], _loops(model)
+    return places, versions, torch.stack(norms).tolist() if norms else [], autoencoder.uncompilable
 
 
 def _owner(encode: object, decode: object) -> Autoencoder | None:
@@ -266,29 +270,6 @@ def _owner(encode: object, decode: object) -> Autoencoder | None:
     owner = getattr(encode, "__self__", None)
     if isinstance(owner, Autoencoder) and encode == owner.encode and decode == owner.decode:
         return owner
-    return None
-
-
-def _loops(model: Any) -> str | None:
-    """Why a model's settings speak against compiling it."""
-    for setting, parts in (("use_tiling", "tiles"), ("use_slicing", "rows")):
-        if getattr(model, setting, False):
-            return (
-                f"{setting} is on: its loop over {parts} would be unrolled, and compiled anew for "
-                "every size"
-            )
-    return None
-
-
-def _remembers(autoencoder: Autoencoder) -> str | None:
-    """Why the way a class is called speaks against compiling it."""
-    convention, name = autoencoder.convention, type(autoencoder.model).__name__
-    if convention.tidy is not None:
-        return f"{name} keeps frames on the model from one part of a pass to the next"
-    if convention.alone:
-        return f"{name} takes rows one by one: the loop would be compiled anew for every number"
-    if "seed" in convention.settings:
-        return f"{name} has noise in it, which is drawn anew from its seed for every pass"
     return None
 
 

@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.inversion.backward_pass import checkpointed, frozen
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion, finish, synchronize
 from fixpoint.adapters.inversion.row_lbfgs import RowLBFGS
@@ -38,7 +37,6 @@ from fixpoint.adapters.pictures.observations import (
 from fixpoint.trees.rows import where_rows
 
 OPTIMIZERS = ("adam", "lbfgs")
-BLOCKS = ("resnets", "attentions", "upsamplers", "downsamplers")
 
 
 def invert_by_gradient(
@@ -85,6 +83,7 @@ def invert_by_gradient(
     if not inner.pixelwise:
         raise ValueError(f"{observation!r} has no derivative; Clip() has one")
     pictures = readable(autoencoder, image, value_range)
+    _check_differentiable(autoencoder, encoder_weight)
     method: _Method = (
         RowLBFGS()
         if optimizer == "lbfgs"
@@ -103,9 +102,9 @@ def invert_by_gradient(
 
     started = time.perf_counter()
     with ExitStack() as changes:
-        changes.enter_context(_frozen(autoencoder.model))
+        changes.enter_context(frozen(autoencoder.parameters()))
         if checkpointing:
-            changes.enter_context(_checkpointed(autoencoder.model))
+            changes.enter_context(checkpointed(autoencoder))
         with torch.no_grad():
             state = method.init(autoencoder.encode(values))
         best = state.trial
@@ -148,6 +147,19 @@ def _check_options(
         raise ValueError(f"encoder_weight must be at least 0 and finite, got {encoder_weight}")
     if not isinstance(checkpointing, bool):
         raise TypeError(f"checkpointing must be True or False, got {checkpointing!r}")
+
+
+def _check_differentiable(autoencoder: Autoencoder, encoder_weight: float) -> None:
+    if not autoencoder.differentiable:
+        raise ValueError(
+            f"autograd does not go through the decoder of {autoencoder.name}, so there is no "
+            "gradient to descend; invert() needs none"
+        )
+    if encoder_weight and not autoencoder.encoder_differentiable:
+        raise ValueError(
+            f"autograd does not go through the encoder of {autoencoder.name}: leave "
+            "encoder_weight out"
+        )
 
 
 @torch.enable_grad()
@@ -211,45 +223,3 @@ class _Adam:
             eps=1e-8,
         )
         return _AdamState(trial, first, second, state.count + 1)
-
-
-@contextmanager
-def _frozen(model: torch.nn.Module) -> Iterator[None]:
-    """No gradients of the weights inside the block."""
-    parameters = [weight for weight in model.parameters() if weight.requires_grad]
-    try:
-        for weight in parameters:
-            weight.requires_grad_(False)
-        yield
-    finally:
-        for weight in parameters:
-            weight.requires_grad_(True)
-
-
-@contextmanager
-def _checkpointed(model: torch.nn.Module) -> Iterator[None]:
-    """Every resnet, attention and resampling keeps its input alone for the way back.
-
-    diffusers' own checkpointing runs whole blocks again: all resnets at full resolution are then
-    in memory at once.
-    """
-    blocks = [
-        block
-        for name, blocks in model.named_modules()
-        if isinstance(blocks, torch.nn.ModuleList) and name.rpartition(".")[2] in BLOCKS
-        for block in blocks
-        if block is not None
-    ]
-    if not blocks:
-        raise ValueError(f"{type(model).__name__} has no blocks that checkpointing knows")
-    found = [vars(block).get("forward") for block in blocks]
-    try:
-        for block in blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        yield
-    finally:
-        for block, forward in zip(blocks, found, strict=True):
-            if forward is not None:
-                block.forward = forward
-            else:
-                vars(block).pop("forward", None)

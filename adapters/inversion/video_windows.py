@@ -23,8 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from fixpoint.adapters.autoencoders.around import Around
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.autoencoders.diffusers_classes import Medium
+from fixpoint.adapters.autoencoders.diffusers_classes import classes_that_look_back
+from fixpoint.adapters.autoencoders.parts import Chunks, PastFirst
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.inversion.defaults import default_iterator, default_observation
 from fixpoint.adapters.inversion.invert_picture import invert
@@ -35,18 +37,6 @@ from fixpoint.adapters.pictures.videos import as_videos, check_count
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.solution import Solution
 from fixpoint.status import Status
-
-LOOKS_BACK = {
-    "AutoencoderKLCogVideoX": 2,
-    "AutoencoderKLHunyuanVideo15": 1,
-    "AutoencoderKLMagvit": 1,
-    "AutoencoderKLMochi": 1,
-    "AutoencoderKLWan": 1,
-    "Kandinsky6SRVAE": 1,
-}
-"""Classes whose E and D never look ahead and treat all latent frames but the first alike, and how
-many latent frames go through them together. The tests look whether it is so. Cosmos looks back,
-too, but scales every latent frame by statistics of its own."""
 
 OVERLAP = 4
 """Latent frames before a window that are held fixed, by default."""
@@ -323,7 +313,7 @@ class _Division(ABC):
         if frames < self.unit_frames:
             raise ValueError(
                 f"window must be at least {self.unit_frames} frames, which "
-                f"{type(self.autoencoder.model).__name__} decodes together; got {frames}"
+                f"{self.autoencoder.name} decodes together; got {frames}"
             )
         return frames // self.unit_frames
 
@@ -486,9 +476,7 @@ class _Whole(_Division):
         return frames
 
     def check_parts(self, units: int, options: dict[str, Any]) -> None:
-        raise ValueError(
-            f"{type(self.autoencoder.model).__name__} cannot be inverted in windows: {self.reason}"
-        )
+        raise ValueError(f"{self.autoencoder.name} cannot be inverted in windows: {self.reason}")
 
     def spans(self, frames: int, units: int) -> list[_Span]:
         return [_Span((0, frames), (0, frames))]  # however many latent frames that makes
@@ -504,60 +492,46 @@ class _Whole(_Division):
         return _inverted(self.autoencoder, video, observation, options)
 
 
-class _Continued(Autoencoder):
+class _Continued(Around):
     """The frames of a clip that follow a known past: E and D look back at it."""
 
-    def __init__(self, autoencoder: Autoencoder, frames: Tensor, latents: Tensor) -> None:
-        vars(self).update(vars(autoencoder))
-        self.whole = autoencoder
+    def __init__(self, whole: Autoencoder, frames: Tensor, latents: Tensor) -> None:
+        super().__init__(whole)
         self.frames = frames
         self.latents = latents
 
-    @property
-    def medium(self) -> Medium:
-        return self.whole.medium
-
     def check_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
-        self.whole.check_shape((*shape[:2], shape[2] + self.frames.shape[2], *shape[3:]))
+        self.inner.check_shape((*shape[:2], shape[2] + self.frames.shape[2], *shape[3:]))
 
     def encode(self, x: Tensor) -> Tensor:
         clip = torch.cat((self.frames.to(x), x), dim=2)
-        return self.whole.encode(clip)[:, :, self.latents.shape[2] :]
+        return self.inner.encode(clip)[:, :, self.latents.shape[2] :]
 
     def decode(self, latents: Tensor) -> Tensor:
         clip = torch.cat((self.latents.to(latents), latents), dim=2)
-        return self.whole.decode(clip)[:, :, self.frames.shape[2] :]
+        return self.inner.decode(clip)[:, :, self.frames.shape[2] :]
+
+    def copy(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> _Continued:
+        whole = self.inner.copy(dtype, channels_last=channels_last)
+        return _Continued(whole, self.frames, self.latents)
 
 
 def _division(autoencoder: Autoencoder, overlap: int | None) -> _Division:
-    name = type(autoencoder.model).__name__
     if overlap is not None:
         check_count(overlap, "overlap")
-        if name not in LOOKS_BACK or isinstance(autoencoder, PerFrame):
-            raise ValueError(
-                f"overlap is for autoencoders that look back, {', '.join(LOOKS_BACK)}; {name} has "
-                "windows that share nothing, or none"
-            )
-    if isinstance(autoencoder, PerFrame):
-        return _Apart(autoencoder, 1)
-    if name == "AutoencoderKLTemporalDecoder":
-        chunk = autoencoder.settings.decode_chunk_size
-        if chunk is not None:
-            return _Apart(autoencoder, chunk)
-        return _Whole(
-            autoencoder,
-            "all frames are decoded together; if the video was made in chunks, say so: "
-            "Autoencoder.from_diffusers(model, decode_chunk_size=...)",
+    parts = autoencoder.parts
+    if isinstance(parts, PastFirst):
+        return _Causal(
+            autoencoder, parts.group, parts.step, OVERLAP if overlap is None else overlap
         )
-    if name in LOOKS_BACK:
-        step = 4 if name == "AutoencoderKLWan" else _temporal_ratio(autoencoder.model)
-        return _Causal(autoencoder, LOOKS_BACK[name], step, OVERLAP if overlap is None else overlap)
-    return _Whole(autoencoder, "its frames are not known to depend on their past alone")
-
-
-def _temporal_ratio(model: Any) -> int:
-    ratio = model.config.get("temporal_compression_ratio")
-    return int(model.temporal_compression_ratio if ratio is None else ratio)
+    if overlap is not None:
+        raise ValueError(
+            f"overlap is for autoencoders that look back, {', '.join(classes_that_look_back())}; "
+            f"{autoencoder.name} has windows that share nothing, or none"
+        )
+    if isinstance(parts, Chunks):
+        return _Apart(autoencoder, parts.frames)
+    return _Whole(autoencoder, parts.reason)
 
 
 def _observation(

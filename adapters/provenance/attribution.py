@@ -399,9 +399,16 @@ def in_words(observation: Observation) -> str:
 
 
 def digest_of_model(autoencoder: Autoencoder) -> str:
-    """A digest of the weights and of the dtype, in hexadecimal."""
+    """A digest of the weights and of the dtype, in hexadecimal.
+
+    Where nothing is known of the weights, of the autoencoder's name and sizes.
+    """
     digest = hashlib.sha256(str(autoencoder.dtype).encode())
-    for name, weight in sorted(autoencoder.model.state_dict().items()):
+    weights = {} if autoencoder.module is None else autoencoder.module.state_dict()
+    if not weights:
+        known = (autoencoder.name, autoencoder.factor, autoencoder.channels)
+        digest.update(f"{known}\n".encode())
+    for name, weight in sorted(weights.items()):
         digest.update(f"{name} {digest_of(weight)}\n".encode())
     return digest.hexdigest()
 
@@ -457,6 +464,7 @@ def _pictures(
     pictures = [row for image in images for row in as_pictures(image, value_range).values.split(1)]
     for picture in pictures:
         check_sides(picture, autoencoder.factor)
+        autoencoder.check_shape(picture.shape)
     if not pictures:
         raise ValueError("a calibration needs pictures, got none")
     return pictures

@@ -41,9 +41,8 @@ def two_steps(
     pictures = torch.rand(shape, generator=generator) * 2 - 1
     # On the 8-bit grid, as files are.
     pictures = ((pictures + 1) * 127.5).round() / 127.5 - 1
-    small = stable_diffusion_shape.SMALL
-    run(autoencoder, method, pictures[:1, :, :small, :small])
-    weights = stable_diffusion_shape.weights_bytes(autoencoder)
+    run(autoencoder, method, pictures[:1, :, :SMALL, :SMALL])
+    weights = sum(weight.numel() * weight.element_size() for weight in autoencoder.parameters())
 
     def work() -> dict[str, float]:
         clock: list[float] = []

@@ -30,5 +30,5 @@ def build(channels: tuple[int, ...], dtype: torch.dtype, seed: int) -> Autoencod
 
 
 def weights_bytes(autoencoder: Autoencoder) -> int:
-    weights = autoencoder.model.parameters()
+    weights = autoencoder.parameters()
     return sum(weight.numel() * weight.element_size() for weight in weights)

@@ -27,9 +27,11 @@ from benchmarks.shared.pages import renew_table
 from benchmarks.shared.stored import load, store
 from benchmarks.shared.tables import mebibytes, number, table
 from fixpoint.adapters import Autoencoder, EightBit, as_pictures, invert_by_gradient, nmse_db
+from fixpoint.adapters.autoencoders.diffusers_classes import classes_that_look_back
+from fixpoint.adapters.autoencoders.parts import PastFirst
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.commands.demonstration import PHOTOGRAPH
-from fixpoint.adapters.inversion.video_windows import LOOKS_BACK, invert_video
+from fixpoint.adapters.inversion.video_windows import invert_video
 
 FRAMES, SIDE, QUICK = 16, 96, 32
 EVALUATIONS = {"per frame": 10, "temporal decoder": 4}
@@ -171,8 +173,10 @@ def seams() -> dict[str, dict[str, float]]:
     from benchmarks.shared.tiny_autoencoders import TINY, tiny
 
     found: dict[str, dict[str, float]] = {}
-    for name, group in sorted(LOOKS_BACK.items()):
+    for name in classes_that_look_back():
         autoencoder = Autoencoder.from_diffusers(tiny(name))
+        parts = autoencoder.parts
+        assert isinstance(parts, PastFirst)
         shape = TINY[name].shape
         probe = autoencoder.encode(torch.zeros(1, *shape))
         torch.manual_seed(0)
@@ -183,7 +187,7 @@ def seams() -> dict[str, dict[str, float]]:
         tail = whole[:, :, 1 + step * (start - 1) :]
         found[name] = {}
         for overlap in OVERLAPS:
-            past = 1 + group * -(-(overlap - 1) // group)
+            past = 1 + parts.group * -(-(overlap - 1) // parts.group)
             part = autoencoder.decode(latents[:, :, start - past :])[:, :, -tail.shape[2] :]
             found[name][str(overlap)] = float(nmse_db(part, tail))
     return found

@@ -52,9 +52,9 @@ def test_every_class_that_diffusers_exports_is_in_the_table():
     }
     unknown = sorted(exported - set(CLASSES))
     assert not unknown, (
-        f"diffusers exports {', '.join(unknown)}, which adapters/autoencoder_classes.py does not "
-        "know. Read its encode and decode and the pipelines that use it, add a Convention (or a "
-        "Refused with the reason) to CLASSES and a tiny instance to tests/autoencoders.py"
+        f"diffusers exports {', '.join(unknown)}, which adapters/autoencoders/diffusers_classes.py "
+        "does not know. Read its encode and decode and the pipelines that use it, add a Convention "
+        "(or a Refused with the reason) to CLASSES and a tiny instance to tests/autoencoders.py"
     )
     gone = sorted(set(CLASSES) - exported)
     assert not gone, f"diffusers no longer exports {', '.join(gone)}: take them out of CLASSES"

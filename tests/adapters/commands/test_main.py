@@ -177,14 +177,14 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(case, picture, tmp_path, 
 def test_a_picture_that_only_the_model_can_refuse_does_not_stop_the_others(
     picture, tmp_path, capsys, monkeypatch
 ):
-    from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+    from fixpoint.adapters.autoencoders.diffusers_autoencoder import DiffusersAutoencoder
 
-    encode = Autoencoder.encode
+    encode = DiffusersAutoencoder.encode
 
     def broken(self, pictures):
         return encode(self, pictures) * (torch.nan if float(pictures.mean()) > 0.9 else 1)
 
-    monkeypatch.setattr(Autoencoder, "encode", broken)
+    monkeypatch.setattr(DiffusersAutoencoder, "encode", broken)
     Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
     report = tmp_path / "report.json"
     arguments = [str(tmp_path / "white.png"), str(picture), "--json", str(report)]
@@ -219,12 +219,12 @@ def test_a_diverging_inversion_is_called_so_and_exits_1(picture, tmp_path):
 def test_a_computation_that_fails_gets_one_line_and_exit_code_1(
     picture, tmp_path, capsys, monkeypatch
 ):
-    from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+    from fixpoint.adapters.autoencoders.diffusers_autoencoder import DiffusersAutoencoder
 
     def exhausted(self, pictures):
         raise RuntimeError("out of\nmemory")
 
-    monkeypatch.setattr(Autoencoder, "encode", exhausted)
+    monkeypatch.setattr(DiffusersAutoencoder, "encode", exhausted)
     assert main(["invert", str(picture), "--out", str(tmp_path / "o")]) == 1
     assert capsys.readouterr().err == "fixpoint: failed: out of memory\n"
 

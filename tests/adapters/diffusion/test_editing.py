@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fixpoint.adapters import Autoencoder, EightBit, to_pil
+from fixpoint.adapters.autoencoders.diffusers_autoencoder import DiffusersAutoencoder
 from fixpoint.adapters.diffusion.editing import edit, latent_mask, read_mask
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.pictures.pictures import read_picture
@@ -167,7 +168,7 @@ def test_bad_input_is_refused_before_a_model_runs(model, pictures, mask, monkeyp
     def run(*arguments, **options):
         pytest.fail("a model ran")
 
-    monkeypatch.setattr(Autoencoder, "encode", run)
+    monkeypatch.setattr(DiffusersAutoencoder, "encode", run)
     empty, full = torch.zeros_like(mask), torch.ones_like(mask)
     hidden = torch.zeros_like(mask)
     hidden[::4, ::4] = True  # one pixel of every cell

@@ -14,12 +14,12 @@ from PIL import Image
 
 from fixpoint import Anderson, ForwardStep
 from fixpoint.adapters import Autoencoder, Clip, EightBit, Identity, PerRow, invert
-from fixpoint.adapters.autoencoders.diffusers_classes import Settings
+from fixpoint.adapters.autoencoders.diffusers_classes import classes_that_look_back
+from fixpoint.adapters.autoencoders.parts import PastFirst
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.autoencoders.sizes import Sizes, any_size, one_more_than_multiples_of
 from fixpoint.adapters.commands.demonstration import photograph
 from fixpoint.adapters.inversion.video_windows import (
-    LOOKS_BACK,
     _Apart,
     _Causal,
     _collected_later,
@@ -169,7 +169,7 @@ def test_per_frame_is_the_picture_autoencoder_of_every_frame(per_frame, moving):
 
 def test_no_more_frames_go_through_the_model_than_allowed(per_frame, moving):
     counts = []
-    hook = per_frame.model.decoder.register_forward_hook(
+    hook = per_frame.module.decoder.register_forward_hook(
         lambda module, inputs, output: counts.append(len(output))
     )
     try:
@@ -193,13 +193,14 @@ def test_invert_takes_a_per_frame_autoencoder_of_videos(per_frame, moving):
 def test_a_copy_of_a_per_frame_autoencoder_has_a_model_of_its_own(per_frame):
     copied = per_frame.copy(torch.bfloat16)
     assert copied.dtype == torch.bfloat16
-    assert copied.pictures.model is copied.model
+    assert copied.pictures.model is copied.module
+    assert copied.module is not per_frame.module
     assert per_frame.dtype == torch.float32
 
 
 def test_only_autoencoders_of_pictures_go_frame_by_frame(per_frame):
     with pytest.raises(TypeError, match="from_diffusers"):
-        PerFrame(per_frame.model)
+        PerFrame(per_frame.module)
     with pytest.raises(ValueError, match="of videos"):
         PerFrame(per_frame)
     with pytest.raises(ValueError, match="frames_at_once"):
@@ -214,20 +215,22 @@ def test_only_autoencoders_of_pictures_go_frame_by_frame(per_frame):
 class Toy(Autoencoder):
     """An autoencoder of a few sums, which computes rows and frames apart to the last bit."""
 
+    name = "Toy"
+    dtype = torch.float32
+    device = torch.device("cpu")
+    parts = PastFirst(group=1, step=4)
+
     def __init__(self, medium):
-        self.model = type("AutoencoderKLWan", (), {"device": torch.device("cpu")})()
-        self.model.dtype = torch.float32
-        self.kind = medium
+        self.medium = medium
         self.sample_channels = 3
+        self.channels = 3
         self.factor = 1
-        self.settings = Settings()
         rules = (any_size(), any_size())
         frames = (one_more_than_multiples_of(4),) if medium == "video" else ()
         self.sizes = Sizes(("frames", "height", "width")[-2 - len(frames) :], frames + rules)
 
-    @property
-    def medium(self):
-        return self.kind
+    def copy(self, dtype=None, *, channels_last=False):
+        raise ValueError("a toy has no weights to copy")
 
 
 class OfPictures(Toy):
@@ -302,7 +305,7 @@ def test_windows_of_a_trained_autoencoder_agree_to_its_rounding(per_frame, movin
     group=st.integers(1, 2),
 )
 def test_windows_that_look_back_cover_a_video_once(total, units, overlap, group):
-    division = _Causal(SimpleNamespace(model=None), group=group, step=4, overlap=overlap)
+    division = _Causal(SimpleNamespace(name="a toy"), group=group, step=4, overlap=overlap)
     assert 1 + group * division.past_units >= overlap
     if units < total and units <= division.past_units:
         with pytest.raises(ValueError, match="at least"):
@@ -321,7 +324,7 @@ def test_windows_that_look_back_cover_a_video_once(total, units, overlap, group)
 @settings(deadline=None, max_examples=50)
 @given(frames=st.integers(1, 30), chunk=st.integers(1, 9), units=st.integers(1, 9))
 def test_windows_of_chunks_hold_rows_of_one_length(frames, chunk, units):
-    division = _Apart(SimpleNamespace(model=None), chunk)
+    division = _Apart(SimpleNamespace(name="a toy"), chunk)
     spans = division.spans(frames, units)
     assert [n for span in spans for n in range(*span.frames)] == list(range(frames))
     for span in spans:
@@ -394,12 +397,13 @@ def test_chunks_of_a_temporal_decoder_are_problems_of_their_own():
     assert len(invert_video(together, video, **options).windows) == 1
 
 
-@pytest.mark.parametrize("name", sorted(LOOKS_BACK))
+@pytest.mark.parametrize("name", classes_that_look_back())
 def test_classes_with_windows_never_look_ahead(name):
     model = tiny(name)
     autoencoder = Autoencoder.from_diffusers(model)
     colours = autoencoder.sample_channels
-    division = _Causal(autoencoder, LOOKS_BACK[name], _step(autoencoder), 1)
+    parts = autoencoder.parts
+    division = _Causal(autoencoder, parts.group, parts.step, 1)
     frames = 1 + 4 * division.unit_frames
     x = torch.rand(1, colours, frames, 16, 16) * 2 - 1
     with torch.no_grad():
@@ -417,12 +421,6 @@ def test_classes_with_windows_never_look_ahead(name):
         changed = (autoencoder.decode(later) - decoded).abs().amax((0, 1, 3, 4))
     assert not bool(changed[: start[1]].any())
     assert bool(changed[start[1] :].any())
-
-
-def _step(autoencoder):
-    from fixpoint.adapters.inversion.video_windows import _division
-
-    return _division(autoencoder, None).step
 
 
 def test_other_classes_are_inverted_whole_or_not_at_all():

@@ -16,6 +16,7 @@ from fixpoint.adapters import (
     WhiteNoise,
     invert,
 )
+from fixpoint.adapters.autoencoders.diffusers_autoencoder import DiffusersAutoencoder
 from fixpoint.adapters.pictures.distortions import Blurred, CentreCrop
 from fixpoint.adapters.pictures.observations import as_observation
 from fixpoint.adapters.provenance.attribution import (
@@ -276,7 +277,7 @@ def test_what_cannot_be_judged_is_refused_before_the_model_runs(
     def run(*arguments, **options):
         pytest.fail("the model ran")
 
-    monkeypatch.setattr(Autoencoder, "encode", run)
+    monkeypatch.setattr(DiffusersAutoencoder, "encode", run)
     picture = EightBit()(crops[:1])
     known = made_up()
     for arguments, options, words in (

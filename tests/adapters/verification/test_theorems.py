@@ -21,7 +21,7 @@ from fixpoint.adapters import (
     to_pil,
     verify_crops,
 )
-from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.diffusers_autoencoder import DiffusersAutoencoder
 from fixpoint.adapters.commands.main import main
 from fixpoint.adapters.verification import theorems as verification
 from fixpoint.adapters.verification.crops import cut
@@ -479,7 +479,7 @@ def test_points_of_one_place_and_without_accuracy_are_drawn():
 
 
 def test_a_crop_that_turns_nan_is_told_of_and_leaves_the_others_alone(tmp_path, monkeypatch, run):
-    encode = Autoencoder.encode
+    encode = DiffusersAutoencoder.encode
     calls = []
 
     def broken(self, pictures):
@@ -489,7 +489,7 @@ def test_a_crop_that_turns_nan_is_told_of_and_leaves_the_others_alone(tmp_path, 
             values[1] = torch.nan
         return values
 
-    monkeypatch.setattr(Autoencoder, "encode", broken)
+    monkeypatch.setattr(DiffusersAutoencoder, "encode", broken)
     arguments = ["--quiet", "--out", str(tmp_path), "--json", str(tmp_path / "j")]
     assert main(["verify", *SMALL, *arguments]) == 0
     content = json.loads((tmp_path / "j").read_text())
