@@ -6,14 +6,13 @@ function here uses nothing but correctly rounded elementwise arithmetic and row 
 order, so that a row's result is the same, bit for bit, whichever rows share its batch.
 """
 
-from fixpoint.kernels.adam import adam, adam_with_sums
-from fixpoint.kernels.anderson import GramRow, MixSums, anderson_mix, gram_row
-from fixpoint.kernels.broyden import broyden_direction, broyden_products
-from fixpoint.kernels.forward_step import forward_step, forward_step_with_sums
-from fixpoint.kernels.halpern import halpern
-from fixpoint.kernels.inertial_km import inertial_km, inertial_km_with_sums
-from fixpoint.kernels.library import interpreted
-from fixpoint.kernels.row_sums import (
+from fixpoint.kernels._adam import adam, adam_with_sums
+from fixpoint.kernels._anderson import GramRow, MixSums, anderson_mix, gram_row
+from fixpoint.kernels._broyden import broyden_direction, broyden_products
+from fixpoint.kernels._forward_step import forward_step, forward_step_with_sums
+from fixpoint.kernels._halpern import halpern
+from fixpoint.kernels._inertial_km import inertial_km, inertial_km_with_sums
+from fixpoint.kernels._row_sums import (
     PairSums,
     RowSums,
     accumulation_dtype,
@@ -22,6 +21,7 @@ from fixpoint.kernels.row_sums import (
     row_sums,
     summation_dtype,
 )
+from fixpoint.kernels.dispatch import interpreted
 
 __all__ = [
     "GramRow",

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.row_sums import row_dot, row_sum
+from fixpoint.kernels._row_sums import row_dot, row_sum
 from fixpoint.rows import expand_rows
 
 

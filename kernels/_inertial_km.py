@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import (
+from fixpoint.kernels._row_sums import (
     RowSums,
     accumulation_dtype,
     empty_sums,
@@ -27,7 +26,19 @@ from fixpoint.kernels.row_sums import (
     sums_reference,
     widened,
 )
-from fixpoint.kernels.walk import dot, flags, jit, load, place, put_no_sums, put_sum, run, store, tl
+from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.launch import (
+    dot,
+    flags,
+    jit,
+    load,
+    place,
+    put_no_sums,
+    put_sum,
+    run,
+    store,
+    tl,
+)
 
 
 def inertial_km(

@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.walk import dot, jit, load, place, put_sum, run, tl
+from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.launch import dot, jit, load, place, put_sum, run, tl
 
 BLOCK = 4096
 _LONG = 64 * BLOCK  # elements of a row that are widened at a time

@@ -7,10 +7,10 @@ import torch
 from problems import ITERATORS, problem
 
 from fixpoint import kernels
-from fixpoint.kernels import library, walk
+from fixpoint.kernels import dispatch, launch
 from fixpoint.testing.trees import first_difference
 
-without_triton = pytest.mark.skipif(not walk.AVAILABLE, reason="Triton is not installed")
+without_triton = pytest.mark.skipif(not launch.AVAILABLE, reason="Triton is not installed")
 
 
 @pytest.mark.parametrize("name", ["forward step", "inertial KM", "Adam", "Anderson", "Halpern"])
@@ -74,8 +74,8 @@ def test_without_a_working_triton_the_reference_does_it(monkeypatch):
 
     z, t = torch.randn(2, 3, 5)
     expected = kernels.forward_step(z, t, 0.5)
-    monkeypatch.setattr(walk, "start", broken)
-    monkeypatch.setattr(library, "_broken", False)
+    monkeypatch.setattr(launch, "start", broken)
+    monkeypatch.setattr(dispatch, "_broken", False)
     with kernels.interpreted():
         with pytest.warns(UserWarning, match="references do it: .*C compiler"):
             assert torch.equal(kernels.forward_step(z, t, 0.5), expected)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fixpoint.kernels.walk import AVAILABLE, TooLong
+from fixpoint.kernels.launch import AVAILABLE, TooLong
 
 _LIBRARY = torch.library.Library("fixpoint", "DEF")
 REFERENCES: dict[str, Callable[..., Any]] = {}

@@ -7,7 +7,7 @@ import torch
 from problems import ITERATORS, problem
 
 from fixpoint import as_operator, kernels, solve
-from fixpoint.kernels import walk
+from fixpoint.kernels import launch
 from fixpoint.monitors import Cocoercivity, Convergence
 from fixpoint.rows import select_rows
 
@@ -306,10 +306,10 @@ def test_a_long_row_is_the_sum_of_many_blocks():
 
 def test_rows_too_long_for_32_bits_are_left_to_the_reference(monkeypatch):
     long = torch.empty(2, 2**31, device="meta")
-    assert not walk.walk(long).representable
-    assert walk.walk(long[:, : 2**30]).representable
-    monkeypatch.setattr(walk, "start", None)  # no kernel is launched
-    monkeypatch.setattr(walk.Walk, "representable", False)
+    assert not launch.walk(long).representable
+    assert launch.walk(long[:, : 2**30]).representable
+    monkeypatch.setattr(launch, "start", None)  # no kernel is launched
+    monkeypatch.setattr(launch.Walk, "representable", False)
     x = operands((2, 41), torch.float32, torch.float32)
     for update in UPDATES:
         assert_same(update, x)

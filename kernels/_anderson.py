@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import (
+from fixpoint.kernels._row_sums import (
     accumulation_dtype,
     dots_reference,
     empty_sums,
@@ -32,7 +31,8 @@ from fixpoint.kernels.row_sums import (
     summation_dtype,
     widened,
 )
-from fixpoint.kernels.walk import (
+from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.launch import (
     dot,
     flags,
     jit,

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, dots_reference, summation_dtype, widened
-from fixpoint.kernels.walk import dot, jit, load, place, put_sum, run, store, tl
+from fixpoint.kernels._row_sums import accumulation_dtype, dots_reference, summation_dtype, widened
+from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.launch import dot, jit, load, place, put_sum, run, store, tl
 
 
 def broyden_products(

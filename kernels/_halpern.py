@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, frozen, widened
-from fixpoint.kernels.walk import jit, load, per_row, place, run, store, tl
+from fixpoint.kernels._row_sums import accumulation_dtype, frozen, widened
+from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.launch import jit, load, per_row, place, run, store, tl
 
 
 def halpern(
