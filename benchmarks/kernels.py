@@ -30,8 +30,8 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.adapters.files import check_folder, write_json
+from fixpoint.kernels.device import AVAILABLE
 from fixpoint.kernels.dispatch import REFERENCES
-from fixpoint.kernels.launch import AVAILABLE
 
 LATENT = (4, 64, 64)  # of a picture of 512 px
 BATCHES = (1, 16, 128, 1024)

@@ -12,16 +12,9 @@ from fixpoint.kernels._broyden import broyden_direction, broyden_products
 from fixpoint.kernels._forward_step import forward_step, forward_step_with_sums
 from fixpoint.kernels._halpern import halpern
 from fixpoint.kernels._inertial_km import inertial_km, inertial_km_with_sums
-from fixpoint.kernels._row_sums import (
-    PairSums,
-    RowSums,
-    accumulation_dtype,
-    row_dot,
-    row_norm,
-    row_sums,
-    summation_dtype,
-)
+from fixpoint.kernels._row_sums import PairSums, RowSums, row_dot, row_norm, row_sums
 from fixpoint.kernels.dispatch import interpreted
+from fixpoint.kernels.summation import accumulation_dtype, summation_dtype
 
 __all__ = [
     "GramRow",

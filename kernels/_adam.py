@@ -17,28 +17,17 @@ from torch import Tensor
 
 from fixpoint.kernels._row_sums import (
     RowSums,
-    accumulation_dtype,
     empty_sums,
-    frozen,
     named_sums,
     put_row_sums,
     sums_count,
     sums_reference,
-    widened,
 )
+from fixpoint.kernels.device import divide, jit, load, place, put_nan_sums, square_root, store, tl
 from fixpoint.kernels.dispatch import operator, wants_gradient
-from fixpoint.kernels.launch import (
-    divide,
-    flags,
-    jit,
-    load,
-    place,
-    put_no_sums,
-    run,
-    square_root,
-    store,
-    tl,
-)
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def adam(
@@ -146,9 +135,9 @@ def _reference(
     step = size * (first / c1) / ((second / c2).sqrt() + eps)
     following = (widened(z, wide) - step).to(z.dtype)
     return (
-        frozen(done, following, z),
-        frozen(done, widened(first, first_moment.dtype), first_moment),
-        frozen(done, widened(second, second_moment.dtype), second_moment),
+        keep_finished(done, following, z),
+        keep_finished(done, widened(first, first_moment.dtype), first_moment),
+        keep_finished(done, widened(second, second_moment.dtype), second_moment),
         sums_reference(sums, z, residual, previous_point, previous_residual, done),
     )
 
@@ -192,7 +181,7 @@ def _adam_kernel(
             store(following, row, index, inside, sizes, x)
             store(first, row, index, inside, sizes, m)
             store(second, row, index, inside, sizes, v)
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     step_size = tl.full((), rate, ACC)
@@ -230,7 +219,7 @@ def _launch(
     first_beta, second_beta, eps, rate, first_bias, second_bias = numbers
     following = torch.empty_like(z)
     first, second = torch.empty_like(first_moment), torch.empty_like(second_moment)
-    found = run(
+    found = launch(
         _adam_kernel,
         (
             following, first, second,

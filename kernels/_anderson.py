@@ -22,28 +22,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels._row_sums import (
+from fixpoint.kernels._row_sums import empty_sums
+from fixpoint.kernels.device import dot, jit, load, place, put_nan_sums, put_sum, store, tl
+from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch, per_row
+from fixpoint.kernels.summation import (
     accumulation_dtype,
     dots_reference,
-    empty_sums,
-    frozen,
     is_short,
     summation_dtype,
     widened,
-)
-from fixpoint.kernels.dispatch import operator, wants_gradient
-from fixpoint.kernels.launch import (
-    dot,
-    flags,
-    jit,
-    load,
-    per_row,
-    place,
-    put_no_sums,
-    put_sum,
-    run,
-    store,
-    tl,
 )
 
 
@@ -159,9 +148,9 @@ def _mix_reference(
     ends = [widened(point, wide), difference]
     sums = dots_reference(ends, ends)
     if done is not None:
-        difference = frozen(done, difference, torch.zeros_like(difference))
+        difference = keep_finished(done, difference, torch.zeros_like(difference))
         sums = torch.where(done, torch.nan, sums)
-    return frozen(done, point, z), difference, sums
+    return keep_finished(done, point, z), difference, sums
 
 
 def _gram_reference(
@@ -177,7 +166,7 @@ def _gram_reference(
     )
     stored = _finite(newest)
     if done is not None:
-        stored = frozen(done, stored, torch.zeros_like(stored))
+        stored = keep_finished(done, stored, torch.zeros_like(stored))
         sums = torch.where(done, torch.nan, sums)
     # Results of their own memory, as the compiler takes them to be.
     at_newest, at_value = sums[:count].T, sums[count : 2 * count].T
@@ -225,7 +214,7 @@ def _anderson_mix_kernel(
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
             store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     beta = tl.full((), mixing, ACC)
     if row_mixing is not None:
@@ -265,7 +254,7 @@ def _gram_row_kernel(
     if done is not None:
         if tl.load(done + row) != 0:
             store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     new = load(value, row, index, inside, sizes, ACC)
     old = load(anchor, row, index, inside, sizes, ACC)
@@ -293,7 +282,7 @@ def _launch_mix(
 ) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(z.dtype)
     following, difference = torch.empty_like(z), torch.empty_like(z, dtype=wide)
-    sums = run(
+    sums = launch(
         _anderson_mix_kernel,
         (following, difference, z, residual, point_differences, residual_differences),
         2,
@@ -312,7 +301,7 @@ def _launch_gram(
 ) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(value.dtype)
     difference = torch.empty_like(value, dtype=wide)
-    sums = run(
+    sums = launch(
         _gram_row_kernel,
         (difference, value, anchor, differences),
         4 + 2 * len(differences),

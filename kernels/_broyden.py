@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels._row_sums import accumulation_dtype, dots_reference, summation_dtype, widened
+from fixpoint.kernels.device import dot, jit, load, place, put_sum, store, tl
 from fixpoint.kernels.dispatch import operator, wants_gradient
-from fixpoint.kernels.launch import dot, jit, load, place, put_sum, run, store, tl
+from fixpoint.kernels.launch import launch
+from fixpoint.kernels.summation import accumulation_dtype, dots_reference, summation_dtype, widened
 
 
 def broyden_products(
@@ -150,7 +151,7 @@ def _broyden_direction_kernel(
 def _launch_products(
     s: list[Tensor], y: list[Tensor], dz: Tensor, dr: Tensor, residual: Tensor
 ) -> tuple[Tensor, ...]:
-    sums = run(
+    sums = launch(
         _broyden_products_kernel,
         (dz, dr, residual, s, y),
         4 * len(s),
@@ -165,7 +166,7 @@ def _launch_direction(
 ) -> Tensor:
     wide = accumulation_dtype(residual.dtype)
     direction = torch.empty_like(residual, dtype=wide)
-    run(
+    launch(
         _broyden_direction_kernel,
         (direction, residual, s, y),
         0,

@@ -12,27 +12,17 @@ from torch import Tensor
 
 from fixpoint.kernels._row_sums import (
     RowSums,
-    accumulation_dtype,
     empty_sums,
-    frozen,
     named_sums,
     put_row_sums,
     sums_count,
     sums_reference,
-    widened,
 )
+from fixpoint.kernels.device import jit, load, place, put_nan_sums, store, tl
 from fixpoint.kernels.dispatch import operator, wants_gradient
-from fixpoint.kernels.launch import (
-    flags,
-    jit,
-    load,
-    per_row,
-    place,
-    put_no_sums,
-    run,
-    store,
-    tl,
-)
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch, per_row
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def forward_step(
@@ -96,7 +86,7 @@ def _reference(
     rho = step_size if row_step_size is None else widened(row_step_size, wide)
     following = widened(widened(z, wide) - rho * widened(residual, wide), z.dtype)
     found = sums_reference(sums, z, residual, previous_point, previous_residual, done)
-    return frozen(done, following, z), found
+    return keep_finished(done, following, z), found
 
 
 @jit
@@ -123,7 +113,7 @@ def _forward_step_kernel(
     if done is not None:
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     rho = tl.full((), step_size, ACC)
@@ -148,7 +138,7 @@ def _launch(
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     following = torch.empty_like(z)
-    found = run(
+    found = launch(
         _forward_step_kernel,
         (following, z, residual, previous_point, previous_residual),
         sums_count(sums, previous_point),

@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels._row_sums import accumulation_dtype, frozen, widened
+from fixpoint.kernels.device import jit, load, place, store, tl
 from fixpoint.kernels.dispatch import operator, wants_gradient
-from fixpoint.kernels.launch import jit, load, per_row, place, run, store, tl
+from fixpoint.kernels.finished_rows import keep_finished
+from fixpoint.kernels.launch import launch, per_row
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def halpern(
@@ -41,7 +43,7 @@ def _reference(
     image = widened(z, wide) - step_size * widened(residual, wide)
     weight = widened(pull, wide).reshape((-1,) + (1,) * (z.dim() - 1))
     following = image - weight * (image - widened(anchor, wide))
-    return frozen(None, widened(following, z.dtype), z)
+    return keep_finished(None, widened(following, z.dtype), z)
 
 
 @jit
@@ -71,7 +73,7 @@ def _halpern_kernel(
 
 def _launch(z: Tensor, residual: Tensor, anchor: Tensor, step_size: float, pull: Tensor) -> Tensor:
     following = torch.empty_like(z)
-    run(
+    launch(
         _halpern_kernel,
         (following, z, residual, anchor),
         0,

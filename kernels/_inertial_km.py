@@ -17,28 +17,17 @@ from torch import Tensor
 
 from fixpoint.kernels._row_sums import (
     RowSums,
-    accumulation_dtype,
     empty_sums,
-    frozen,
     named_sums,
     put_row_sums,
     sums_count,
     sums_reference,
-    widened,
 )
+from fixpoint.kernels.device import dot, jit, load, place, put_nan_sums, put_sum, store, tl
 from fixpoint.kernels.dispatch import operator, wants_gradient
-from fixpoint.kernels.launch import (
-    dot,
-    flags,
-    jit,
-    load,
-    place,
-    put_no_sums,
-    put_sum,
-    run,
-    store,
-    tl,
-)
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def inertial_km(
@@ -101,8 +90,8 @@ def _reference(
     ahead = following + inertia * step
     found = sums_reference(sums, point, residual, previous_point, previous_residual, done, step)
     return (
-        frozen(done, widened(following, z.dtype), z),
-        frozen(done, widened(ahead, z.dtype), point),
+        keep_finished(done, widened(following, z.dtype), z),
+        keep_finished(done, widened(ahead, z.dtype), point),
         found,
     )
 
@@ -135,7 +124,7 @@ def _inertial_km_kernel(
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
             store(ahead, row, index, inside, sizes, y)
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     new = y - tl.full((), step_size, ACC) * t
@@ -163,7 +152,7 @@ def _launch(
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     following, ahead = torch.empty_like(z), torch.empty_like(point)
-    found = run(
+    found = launch(
         _inertial_km_kernel,
         (following, ahead, point, residual, z, previous_point, previous_residual),
         sums_count(sums, previous_point, 1),

@@ -1,39 +1,36 @@
-"""Inner products and norms per row, in a summation order that depends on the row alone.
+"""What stop rules and monitors ask of an iterate, per row, in one pass over memory:
 
-torch splits a reduction to a single number across threads, so the sum over a batch of one can
-differ in its last bit from the same row's sum in a larger batch. Summing fixed blocks first makes
-the two equal bit for bit, whatever the batch and the number of threads; the Triton kernels sum
-fixed blocks too, of another size and in the order of memory.
+    ||T z||^2,  ||z||^2    and with a previous point    <dT, dz>,  ||dT||^2,  ||dz||^2
 
-Products are formed and added in float64, whatever the dtype of the rows: of float32 numbers they
-are exact there, and neither overflow nor vanish where the numbers themselves are representable.
+and the inner products and norms of single pairs. Updates that read z and T z anyway return the
+same sums with their own results. The order of the sums is that of `summation`.
 
-`row_sums` gives what stop rules and monitors ask of an iterate in one pass: ||T z||^2 and ||z||^2,
-and with a previous point <dT, dz>, ||dT||^2 and ||dz||^2. Updates that read these tensors anyway
-return the same sums along with their own results.
-
-Least traffic, in elements moved per element: row_dot 2, row_sums 2, with a previous point 4.
+Least traffic: row_dot 2 elements moved per element; row_sums 2, with a previous point 4.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.kernels.device import dot, jit, load, place, put_sum, tl
 from fixpoint.kernels.dispatch import operator, wants_gradient
-from fixpoint.kernels.launch import dot, jit, load, place, put_sum, run, tl
-
-BLOCK = 4096
-_LONG = 64 * BLOCK  # elements of a row that are widened at a time
+from fixpoint.kernels.launch import launch
+from fixpoint.kernels.summation import (
+    accumulation_dtype,
+    dot_reference,
+    dots_reference,
+    summation_dtype,
+    widened,
+)
 
 
 class PairSums(NamedTuple):
-    """What two points (a, T a) and (b, T b) say together, per row."""
+    """Inner product and squared norms of the difference of (a, T a) and (b, T b), per row."""
 
     inner: Float[Tensor, " batch"]  # <T a - T b, a - b>
     residual: Float[Tensor, " batch"]  # ||T a - T b||^2
@@ -41,48 +38,24 @@ class PairSums(NamedTuple):
 
 
 class RowSums(NamedTuple):
-    """What stop rules and monitors need to know of an iterate, per row."""
+    """Squared norms of an iterate, per row, and the sums of its difference to the previous one."""
 
     residual: Float[Tensor, " batch"]  # ||T z||^2
     point: Float[Tensor, " batch"]  # ||z||^2
-    pair: PairSums | None = None  # with the previous point
-    step: Float[Tensor, " batch"] | None = None  # of an update: ||z' - z||^2, where it is no pair's
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which updates of `dtype` compute: float64 for itself, float32 for the rest."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def summation_dtype(device: torch.device) -> torch.dtype:
-    """The dtype in which products of a row are formed and added: float64, where there is one."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def widened(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x.to(dtype)`, without a call where it has that dtype: small problems feel each one."""
-    return x if x.dtype == dtype else x.to(dtype)
-
-
-def row_sum(x: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
-    """The sum of every row, block by block."""
-    whole = x.shape[1] // BLOCK * BLOCK
-    if whole == 0:
-        return x.sum(1)
-    blocks = x[:, :whole].reshape(x.shape[0], -1, BLOCK).sum(2)
-    return blocks.sum(1) + x[:, whole:].sum(1)
+    pair: PairSums | None = None  # of z and the previous point
+    step: Float[Tensor, " batch"] | None = None  # ||z' - z||^2, where z' - z is no pair's a - b
 
 
 def row_dot(
     a: Float[Tensor, "batch *shape"], b: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:
-    """`<a, b>` of every row, added in float64 and rounded to the accumulation dtype."""
+    """`<a, b>` of every row, summed in float64 and rounded to the accumulation dtype."""
     dot = dot_reference(a, b) if wants_gradient(a, b) else _dot(a, b)
     return widened(dot, accumulation_dtype(a.dtype))
 
 
 def row_norm(a: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """`||a||` of every row, in the accumulation dtype; no square over- or underflows in it."""
+    """`||a||` of every row, in the accumulation dtype. Squares neither overflow nor vanish."""
     squared = dot_reference(a, a) if wants_gradient(a) else _dot(a, a)
     return widened(squared.sqrt(), accumulation_dtype(a.dtype))
 
@@ -92,12 +65,17 @@ def row_sums(
     residual: Float[Tensor, "batch *shape"],
     previous: tuple[Tensor, Tensor] | None = None,
 ) -> RowSums:
-    """The sums of an iterate; `previous` is the point before it and T there."""
+    """The sums of an iterate.
+
+    Args:
+        point, residual: (batch, *shape), of any strides: z and T z.
+        previous: the point before z, and T there; the sums of the pair are then returned, too.
+    """
     return named_sums(_sums(point, residual, *(previous or (None, None))))
 
 
 def named_sums(sums: Float[Tensor, "count batch"]) -> RowSums:
-    """`RowSums` out of a kernel's sums, in the order of their fields."""
+    """`RowSums` from a kernel's sums, which are in the order of the fields."""
     parts = sums.unbind()
     if len(parts) == 2:
         return RowSums(parts[0], parts[1])
@@ -105,41 +83,6 @@ def named_sums(sums: Float[Tensor, "count batch"]) -> RowSums:
 
 
 # The reference.
-
-
-def dot_reference(a: Tensor, b: Tensor) -> Tensor:
-    same = a is b
-    if a.dim() != 2:
-        a, b = (x.reshape(len(x), math.prod(x.shape[1:])) for x in (a, b))
-    dtype = summation_dtype(a.device)
-    if a.shape[1] <= _LONG:
-        x = widened(a, dtype)
-        return row_sum(x * (x if same else widened(b, dtype)))
-    # Piece by piece, for float64 copies of long rows to stay small; the order is that of `row_sum`.
-    whole = a.shape[1] // BLOCK * BLOCK
-    pieces = [
-        (widened(x, dtype) * widened(y, dtype)).reshape(len(x), -1, BLOCK).sum(2)
-        for x, y in zip(a[:, :whole].split(_LONG, 1), b[:, :whole].split(_LONG, 1), strict=True)
-    ]
-    rest = widened(a[:, whole:], dtype) * widened(b[:, whole:], dtype)
-    return torch.cat(pieces, 1).sum(1) + rest.sum(1)
-
-
-def dots_reference(left: list[Tensor], right: list[Tensor]) -> Float[Tensor, "count batch"]:
-    """`<a, b>` of every row of each pair; the tensors are of one dtype."""
-    if not is_short(left[0]):
-        return torch.stack([dot_reference(a, b) for a, b in zip(left, right, strict=True)])
-    dtype = summation_dtype(left[0].device)
-    product = widened(torch.stack(left), dtype)
-    product = product * (product if right is left else widened(torch.stack(right), dtype))
-    if product.dim() != 3:
-        product = product.reshape(*product.shape[:2], math.prod(product.shape[2:]))
-    return product.sum(2)
-
-
-def is_short(row: Tensor) -> bool:
-    """Whether rows are so short that a call costs more than to copy some of them together."""
-    return 0 < math.prod(row.shape[1:]) <= BLOCK
 
 
 def sums_reference(
@@ -151,8 +94,10 @@ def sums_reference(
     done: Tensor | None = None,
     step: Tensor | None = None,
 ) -> Float[Tensor, "count batch"]:
-    """The sums of an iterate, where they are wanted; NaN in rows that are done. `step` is that of
-    an update whose step is no pair's."""
+    """The sums of an iterate, none unless `wanted`, and NaN in finished rows.
+
+    `step` is z' - z, of an update for which that is not the difference of a pair.
+    """
     wide = accumulation_dtype(point.dtype)
     if not wanted:
         return point.new_empty((0, len(point)), dtype=summation_dtype(point.device))
@@ -167,20 +112,14 @@ def sums_reference(
     return sums if done is None else torch.where(done, torch.nan, sums)
 
 
-def frozen(done: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
-    """The result of an update in the layout of what it replaces; in rows that are done, that."""
-    if done is not None:
-        new = torch.where(done.reshape((-1,) + (1,) * (old.dim() - 1)), old, new)
-    return new if new.stride() == old.stride() else torch.empty_like(old).copy_(new)
-
-
 def empty_sums(like: Tensor, count: int) -> Tensor:
-    """(count, batch), for the results of an update."""
+    """An empty tensor (count, batch) for the sums of `like`."""
     return like.new_empty((count, like.shape[0]), dtype=summation_dtype(like.device))
 
 
 def sums_count(wanted: bool, pair: object, more: int = 0) -> int:
-    """How many sums a kernel returns, with or without those of a pair and `more` of an update."""
+    """The number of sums that a kernel returns: none, or those of an iterate, of a pair where
+    there is one, and then `more` of the update itself."""
     if not wanted:
         return 0
     return 2 if pair is None else 5 + more
@@ -193,7 +132,7 @@ def sums_count(wanted: bool, pair: object, more: int = 0) -> int:
 def put_row_sums(
     partial, row, rows, block, blocks, z, t, previous_z, previous_t, index, inside, sizes, ACC
 ):
-    """Store ||t||^2 and ||z||^2 of a block, with a previous point also its pair sums."""
+    """Store ||t||^2 and ||z||^2 of a block, and its pair sums where there is a previous point."""
     put_sum(partial, 0, row, rows, block, blocks, dot(t, t))
     put_sum(partial, 1, row, rows, block, blocks, dot(z, z))
     if previous_z is not None:
@@ -259,7 +198,7 @@ def _row_sums_kernel(
 
 
 def _launch_dot(a: Tensor, b: Tensor) -> Tensor:
-    return run(_row_dot_kernel, (a, b), 1, accumulation=accumulation_dtype(a.dtype)).squeeze(0)
+    return launch(_row_dot_kernel, (a, b), 1, accumulation=accumulation_dtype(a.dtype)).squeeze(0)
 
 
 def _launch_sums(
@@ -268,7 +207,7 @@ def _launch_sums(
     previous_point: Tensor | None,
     previous_residual: Tensor | None,
 ) -> Tensor:
-    return run(
+    return launch(
         _row_sums_kernel,
         (point, residual, previous_point, previous_residual),
         sums_count(True, previous_point),

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fixpoint.kernels.launch import AVAILABLE, TooLong
+from fixpoint.kernels.device import AVAILABLE
+from fixpoint.kernels.strides import TooLong
 
 _LIBRARY = torch.library.Library("fixpoint", "DEF")
 REFERENCES: dict[str, Callable[..., Any]] = {}

@@ -7,10 +7,10 @@ import torch
 from problems import ITERATORS, problem
 
 from fixpoint import kernels
-from fixpoint.kernels import dispatch, launch
+from fixpoint.kernels import device, dispatch, launch
 from fixpoint.testing.trees import first_difference
 
-without_triton = pytest.mark.skipif(not launch.AVAILABLE, reason="Triton is not installed")
+without_triton = pytest.mark.skipif(not device.AVAILABLE, reason="Triton is not installed")
 
 
 @pytest.mark.parametrize("name", ["forward step", "inertial KM", "Adam", "Anderson", "Halpern"])

@@ -7,7 +7,7 @@ import torch
 from problems import ITERATORS, problem
 
 from fixpoint import as_operator, kernels, solve
-from fixpoint.kernels import launch
+from fixpoint.kernels import launch, strides
 from fixpoint.monitors import Cocoercivity, Convergence
 from fixpoint.rows import select_rows
 
@@ -306,10 +306,10 @@ def test_a_long_row_is_the_sum_of_many_blocks():
 
 def test_rows_too_long_for_32_bits_are_left_to_the_reference(monkeypatch):
     long = torch.empty(2, 2**31, device="meta")
-    assert not launch.walk(long).representable
-    assert launch.walk(long[:, : 2**30]).representable
+    assert not strides.merged_strides(long).representable
+    assert strides.merged_strides(long[:, : 2**30]).representable
     monkeypatch.setattr(launch, "start", None)  # no kernel is launched
-    monkeypatch.setattr(launch.Walk, "representable", False)
+    monkeypatch.setattr(strides.MergedStrides, "representable", False)
     x = operands((2, 41), torch.float32, torch.float32)
     for update in UPDATES:
         assert_same(update, x)
