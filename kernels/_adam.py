@@ -24,7 +24,7 @@ from fixpoint.kernels._row_sums import (
     sums_reference,
 )
 from fixpoint.kernels.device import divide, jit, load, place, put_nan_sums, square_root, store, tl
-from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.dispatch import operator
 from fixpoint.kernels.finished_rows import flags, keep_finished
 from fixpoint.kernels.launch import launch
 from fixpoint.kernels.summation import accumulation_dtype, widened
@@ -54,10 +54,9 @@ def adam(
         betas, eps: b1, b2 and eps.
     """
     numbers, scales = _numbers(z, count, rate, betas, eps)
-    call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
-    return call(z, residual, first_moment, second_moment, numbers, scales, False, None, None, None)[
-        :3
-    ]
+    return _adam(
+        z, residual, first_moment, second_moment, numbers, scales, False, None, None, None
+    )[:3]
 
 
 def adam_with_sums(
@@ -87,8 +86,7 @@ def adam_with_sums(
     """
     numbers, scales = _numbers(z, count, rate, betas, eps)
     before, value_before = previous or (None, None)
-    call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
-    following, first, second, sums = call(
+    following, first, second, sums = _adam(
         z, residual, first_moment, second_moment,
         numbers, scales, True, before, value_before, done,
     )  # fmt: skip

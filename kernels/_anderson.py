@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fixpoint.kernels._row_sums import empty_sums
 from fixpoint.kernels.device import dot, jit, load, place, put_nan_sums, put_sum, store, tl
-from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.dispatch import operator
 from fixpoint.kernels.finished_rows import flags, keep_finished
 from fixpoint.kernels.launch import launch, per_row
 from fixpoint.kernels.summation import (
@@ -84,10 +84,10 @@ def anderson_mix(
         )
     wide = accumulation_dtype(z.dtype)
     number, rows = (1.0, mixing.to(wide)) if isinstance(mixing, Tensor) else (mixing, None)
-    differences = [*point_differences], [*residual_differences]
-    gradient = wants_gradient(z, residual, *differences[0], *differences[1], weights)
-    call = _mix_reference if gradient else _anderson_mix
-    point, difference, sums = call(z, residual, *differences, weights.to(wide), number, rows, done)
+    dz, dr = [*point_differences], [*residual_differences]
+    point, difference, sums = _anderson_mix(
+        z, residual, dz, dr, weights.to(wide), number, rows, done
+    )
     return point, difference, MixSums(*sums.unbind())
 
 
@@ -108,9 +108,7 @@ def gram_row(
     Returns:
         The difference in the dtype of accumulation, 0 where it is not finite; and the products.
     """
-    gradient = wants_gradient(value, anchor, *differences)
-    call = _gram_reference if gradient else _gram_row
-    difference, ends, newest, at_value = call([*differences], value, anchor, done)
+    difference, ends, newest, at_value = _gram_row([*differences], value, anchor, done)
     of_value, at_anchor = ends.unbind()
     return difference, GramRow(of_value, at_anchor, newest, at_value)
 

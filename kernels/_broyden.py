@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.device import dot, jit, load, place, put_sum, store, tl
-from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.dispatch import operator
 from fixpoint.kernels.launch import launch
 from fixpoint.kernels.summation import accumulation_dtype, dots_reference, summation_dtype, widened
 
@@ -40,8 +40,7 @@ def broyden_products(
         dz, dr, residual: (batch, *shape), of any strides.
     """
     s, y = [*point_differences], [*residual_differences]
-    call = _products_reference if wants_gradient(*s, *y, dz, dr, residual) else _broyden_products
-    return call(s, y, dz, dr, residual)
+    return _broyden_products(s, y, dz, dr, residual)
 
 
 def broyden_direction(
@@ -60,8 +59,7 @@ def broyden_direction(
         mixing: beta.
     """
     s, y = [*point_differences], [*residual_differences]
-    call = _direction_reference if wants_gradient(residual, *s, *y, weights) else _broyden_direction
-    return call(residual, s, y, weights, mixing)
+    return _broyden_direction(residual, s, y, weights, mixing)
 
 
 # The references.
@@ -69,13 +67,13 @@ def broyden_direction(
 
 def _products_reference(
     s: list[Tensor], y: list[Tensor], dz: Tensor, dr: Tensor, residual: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(dz.dtype)
     count, ends = len(s), [widened(each, wide) for each in (dz, dr, residual)]
     left = [*s, *y, *s, *s]
     right = [end for end in (ends[0], *ends) for _ in range(count)]
     sums = dots_reference(left, right).reshape(4, count, len(dz)).transpose(1, 2)
-    return tuple(each.contiguous() for each in sums.unbind())  # type: ignore[return-value]
+    return tuple(each.contiguous() for each in sums.unbind())
 
 
 def _direction_reference(

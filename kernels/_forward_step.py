@@ -19,7 +19,7 @@ from fixpoint.kernels._row_sums import (
     sums_reference,
 )
 from fixpoint.kernels.device import jit, load, place, put_nan_sums, store, tl
-from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.dispatch import operator
 from fixpoint.kernels.finished_rows import flags, keep_finished
 from fixpoint.kernels.launch import launch, per_row
 from fixpoint.kernels.summation import accumulation_dtype, widened
@@ -68,8 +68,7 @@ def _call(
 ) -> tuple[Tensor, Tensor]:
     number, rows = (1.0, step_size) if isinstance(step_size, Tensor) else (step_size, None)
     before, value_before = previous or (None, None)
-    call = _reference if wants_gradient(z, residual, rows) else _forward_step
-    return call(z, residual, number, rows, sums, before, value_before, done)
+    return _forward_step(z, residual, number, rows, sums, before, value_before, done)
 
 
 def _reference(

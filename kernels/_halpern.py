@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.device import jit, load, place, store, tl
-from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.dispatch import operator
 from fixpoint.kernels.finished_rows import keep_finished
 from fixpoint.kernels.launch import launch, per_row
 from fixpoint.kernels.summation import accumulation_dtype, widened
@@ -32,8 +32,7 @@ def halpern(
         step_size: rho.
         pull: w of every row, in [0, 1].
     """
-    call = _reference if wants_gradient(z, residual, anchor, pull) else _halpern
-    return call(z, residual, anchor, step_size, pull)
+    return _halpern(z, residual, anchor, step_size, pull)
 
 
 def _reference(

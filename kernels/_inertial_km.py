@@ -24,7 +24,7 @@ from fixpoint.kernels._row_sums import (
     sums_reference,
 )
 from fixpoint.kernels.device import dot, jit, load, place, put_nan_sums, put_sum, store, tl
-from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.dispatch import operator
 from fixpoint.kernels.finished_rows import flags, keep_finished
 from fixpoint.kernels.launch import launch
 from fixpoint.kernels.summation import accumulation_dtype, widened
@@ -43,8 +43,7 @@ def inertial_km(
         point, residual, z: (batch, *shape), of any strides; T y may be in 16 bits.
         inertia, step_size: alpha and rho = 2 lambda beta.
     """
-    call = _reference if wants_gradient(point, residual, z) else _inertial_km
-    return call(point, residual, z, inertia, step_size, False, None, None, None)[:2]
+    return _inertial_km(point, residual, z, inertia, step_size, False, None, None, None)[:2]
 
 
 def inertial_km_with_sums(
@@ -66,8 +65,7 @@ def inertial_km_with_sums(
         done: rows to leave alone: z' = z and y' = y there, and the sums are NaN.
     """
     before, value_before = previous or (None, None)
-    call = _reference if wants_gradient(point, residual, z) else _inertial_km
-    following, ahead, sums = call(
+    following, ahead, sums = _inertial_km(
         point, residual, z, inertia, step_size, True, before, value_before, done
     )
     return following, ahead, named_sums(sums)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels.device import dot, jit, load, place, put_sum, tl
-from fixpoint.kernels.dispatch import operator, wants_gradient
+from fixpoint.kernels.dispatch import operator
 from fixpoint.kernels.launch import launch
 from fixpoint.kernels.summation import (
     accumulation_dtype,
@@ -50,14 +50,12 @@ def row_dot(
     a: Float[Tensor, "batch *shape"], b: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:
     """`<a, b>` of every row, summed in float64 and rounded to the accumulation dtype."""
-    dot = dot_reference(a, b) if wants_gradient(a, b) else _dot(a, b)
-    return widened(dot, accumulation_dtype(a.dtype))
+    return widened(_dot(a, b), accumulation_dtype(a.dtype))
 
 
 def row_norm(a: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
     """`||a||` of every row, in the accumulation dtype. Squares neither overflow nor vanish."""
-    squared = dot_reference(a, a) if wants_gradient(a) else _dot(a, a)
-    return widened(squared.sqrt(), accumulation_dtype(a.dtype))
+    return widened(_dot(a, a).sqrt(), accumulation_dtype(a.dtype))
 
 
 def row_sums(

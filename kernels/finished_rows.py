@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from fixpoint.kernels.dispatch import transformed
+
 
 def keep_finished(
     done: Bool[Tensor, " batch"] | None,
@@ -15,7 +17,10 @@ def keep_finished(
     """`new` with the strides of `old`; finished rows keep `old`."""
     if done is not None:
         new = torch.where(done.reshape((-1,) + (1,) * (old.dim() - 1)), old, new)
-    return new if new.stride() == old.stride() else torch.empty_like(old).copy_(new)
+    # `vmap` refuses to copy mapped elements into a tensor that is not mapped.
+    if new.stride() == old.stride() or transformed():
+        return new
+    return torch.empty_like(old).copy_(new)
 
 
 def flags(done: Bool[Tensor, " batch"] | None, rows: int) -> UInt8[Tensor, " batch"] | None:

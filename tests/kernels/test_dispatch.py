@@ -1,4 +1,4 @@
-"""Updates as operators of torch: opaque to torch.compile, transparent to autograd."""
+"""Updates as operators of torch, which torch.compile takes as opaque."""
 
 from contextlib import nullcontext
 
@@ -101,31 +101,6 @@ def test_results_lie_in_memory_as_the_iterate_does(layout):
     assert kernels.forward_step(z, t, 0.5).stride() == z.stride()
     for each in kernels.inertial_km(z, t, z, 0.5, 0.5):
         assert each.stride() == z.stride()
-
-
-def test_autograd_sees_through_the_updates():
-    z, t = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
-    m, v = torch.randn(2, 3, dtype=torch.float64), torch.rand(2, 3, dtype=torch.float64)
-    options = {"count": 2, "rate": 0.1, "betas": (0.9, 0.99), "eps": 1e-4}
-    for function in (
-        kernels.row_dot,
-        lambda z, t: kernels.forward_step_with_sums(z, t, 0.5),
-        lambda z, t: kernels.inertial_km(z, t, m, 0.3, 0.5),
-        lambda z, t: kernels.adam(z, t, m, v, **options),
-        lambda z, t: kernels.anderson_mix(z, t, (m,), (v,), torch.ones(2, 1), 0.5)[0],
-        lambda z, t: kernels.gram_row((m,), z, t)[1].newest,
-        lambda z, t: kernels.halpern(z, t, m, 0.5, torch.ones(2) / 3),
-        lambda z, t: kernels.broyden_direction(t, (z,), (m,), torch.ones(2, 1), 0.5),
-        lambda z, t: kernels.broyden_products((z,), (m,), z, t, m),
-    ):
-
-        def flat(z, t, function=function):
-            results = function(z, t)
-            leaves = torch.utils._pytree.tree_leaves(results)
-            return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
-
-        wanted = [x.clone().requires_grad_() for x in (z, t)]
-        assert torch.autograd.gradcheck(flat, wanted)
 
 
 def test_the_wrong_number_of_weights_is_refused():
