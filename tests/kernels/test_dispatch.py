@@ -82,27 +82,6 @@ def test_without_a_working_triton_the_reference_does_it(monkeypatch):
         assert torch.equal(kernels.forward_step(z, t, 0.5), expected)  # and says it once
 
 
-@without_triton
-def test_operands_of_different_shapes_are_refused_by_the_kernels():
-    z = torch.randn(2, 4, 3)
-    with kernels.interpreted():
-        with pytest.raises(ValueError, match=r"operands of \(2, 4, 3\) and \(1, 4, 3\)"):
-            kernels.forward_step(z, z[:1], 0.5)
-        with pytest.raises(ValueError, match="one per row of 2"):
-            kernels.forward_step(z, z, torch.ones(1, 4, 1))
-        with pytest.raises(ValueError, match="one flag per row"):
-            kernels.forward_step_with_sums(z, z, 0.5, done=torch.ones(1, dtype=torch.bool))
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_results_lie_in_memory_as_the_iterate_does(layout):
-    z = torch.randn(3, 5, 4, 4).to(memory_format=layout)
-    t = torch.randn(3, 5, 4, 4)
-    assert kernels.forward_step(z, t, 0.5).stride() == z.stride()
-    for each in kernels.inertial_km(z, t, z, 0.5, 0.5):
-        assert each.stride() == z.stride()
-
-
 def test_the_wrong_number_of_weights_is_refused():
     z = torch.randn(2, 3)
     with pytest.raises(ValueError, match="2 weights for 1 differences of points and 0"):
