@@ -1,9 +1,10 @@
 """The updates of the iterators, one file each: a plain-torch reference and a Triton kernel.
 
-Imports torch, triton where it is installed, and jaxtyping for shapes. Updates are operators of
-torch's dispatcher: CUDA tensors go to the Triton kernel, all others to the reference. Every
-function here uses nothing but correctly rounded elementwise arithmetic and row sums of a fixed
-order, so that a row's result is the same, bit for bit, whichever rows share its batch.
+Files with an underscore are updates; the others serve them all. Imports torch, triton where it is
+installed, and jaxtyping for shapes. Updates are operators of torch's dispatcher: CUDA tensors go to
+the Triton kernel, all others to the reference. Every function consists of correctly rounded
+elementwise arithmetic and of row sums in a fixed order. The result of a row is therefore the same,
+bit for bit, whichever rows share its batch.
 """
 
 from fixpoint.kernels._adam import adam, adam_with_sums

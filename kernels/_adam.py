@@ -1,12 +1,14 @@
-"""Adam (Kingma & Ba, ICLR 2015, algorithm 1) with T z in the gradient's place:
+"""Adam (Kingma & Ba, ICLR 2015, algorithm 1) with T z as the gradient, and the sums of (z, T z):
 
     m' = b1 m + (1 - b1) T z,    v' = b2 v + (1 - b2) (T z)^2
     z' = z - rate * (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t)) + eps)
 
-with the sums of (z, T z).
+The kernel rounds its divisions and its root correctly, as the reference does and Triton's own
+operators do not. Where t is a tensor, 1 - b^t is computed on its device, so that a CUDA graph can
+be replayed with another t.
 
-Least traffic: read z, T z, m and v, write z', m' and v': 7 elements moved per element; with a
-previous point, for the monitors, 9.
+Least traffic: read z, T z, m and v, write z', m' and v': 7 elements moved per element. With a
+previous point, which monitors ask for, 9.
 """
 
 from __future__ import annotations
@@ -46,12 +48,13 @@ def adam(
     """The next `(z, m, v)`.
 
     Args:
-        z, residual: (batch, *shape), of any strides; T z may be in 16 bits.
-        first_moment, second_moment: (batch, *shape), m and v; they keep their own dtype, so that
-            they can be float32 beside a 16-bit `z`.
-        count: t, the number of this step, from 1. rate: its size. Either may be a tensor of one
-            number, as in a CUDA graph.
-        betas, eps: b1, b2 and eps.
+        z, residual: (batch, *shape), of any strides: z and T z. T z may have 16 bits.
+        first_moment, second_moment: (batch, *shape), m and v. They keep their own dtype, which is
+            float32 for a `z` of 16 bits.
+        count: t, the number of this step, from 1; an int or a tensor of one number.
+        rate: the step size; a float or a tensor of one number.
+        betas: b1 and b2.
+        eps: added to the root.
     """
     numbers, scales = _numbers(z, count, rate, betas, eps)
     return _adam(
@@ -77,12 +80,12 @@ def adam_with_sums(
     Float[Tensor, "batch *shape"],
     RowSums,
 ]:
-    """`adam`, and the sums of z and T z.
+    """`adam`, and the sums of (z, T z).
 
     Args:
         z, residual, first_moment, second_moment, count, rate, betas, eps: see `adam`.
-        previous: the point before z and T there; with them come the sums of the pair.
-        done: rows to leave alone: nothing changes there, and the sums are NaN.
+        previous: the point before z, and T there; the sums of the pair are then returned, too.
+        done: finished rows. They keep z, m and v, and their sums are NaN.
     """
     numbers, scales = _numbers(z, count, rate, betas, eps)
     before, value_before = previous or (None, None)
@@ -96,8 +99,10 @@ def adam_with_sums(
 def _numbers(
     z: Tensor, count: int | Tensor, rate: float | Tensor, betas: tuple[float, float], eps: float
 ) -> tuple[list[float], Tensor | None]:
-    """b1, b2, eps, the rate and 1 - b^t for both moments; the last three also in a tensor, where
-    one of them is on the device."""
+    """b1, b2, eps, the rate and 1 - b^t for both moments.
+
+    Where the rate or t is a tensor, the last three are in a tensor of their own, and 1 in the list.
+    """
     b1, b2 = betas
     if not isinstance(count, Tensor) and not isinstance(rate, Tensor):
         return [b1, b2, eps, rate, 1 - b1**count, 1 - b2**count], None
@@ -106,7 +111,7 @@ def _numbers(
 
 
 def _on(z: Tensor, number: float | Tensor) -> Tensor:
-    """A number in float64 on the device of z, without a copy from the host."""
+    """A number in float64 on the device of z. A copy from the host would wait; none is made."""
     if isinstance(number, Tensor):
         return number.to(torch.float64).reshape(())
     return torch.full((), number, dtype=torch.float64, device=z.device)

@@ -2,15 +2,23 @@
 
     z' = z - beta r - (dZ - beta dR) gamma,    gamma = argmin ||r - dR gamma||,   r = T z
 
-`anderson_mix` applies gamma and gives the new dZ along with the new point; `gram_row` forms the new
-dR, its row of dR^T dR and the right-hand side dR^T r at its new end. At its old end only the new
-entry is needed: where a step is refused, the others are known. Between the two stands a solve of
-(memory, memory) systems.
+`anderson_mix` applies gamma and returns the new column of dZ with the new point. `gram_row` forms
+the new column d of dR and its products: the new row dR^T d of the Gram matrix dR^T dR and the
+right-hand side dR^T r' at the new point. Between the two, systems of (memory, memory) numbers are
+solved for gamma.
 
-Stored differences hold 0 where they were not finite. With the weight 0 that the Gram matrix's zero
-diagonal earns them, they add nothing.
+Why the Gram matrix: a step changes one row of it, so that one pass over the memory suffices,
+batches need no loop, and rows never meet. A QR factorisation would pass over the memory once for
+every column. The price is a squared condition number. The products are therefore summed in
+float64, and the iterator regularises the systems.
 
-Least traffic with memory m: mix 2 m + 4, gram_row m + 3 elements moved per element.
+Of the right-hand side dR^T r at the old point only the entry <d, r> is new. The other entries are
+known from the step before; a refused step needs them.
+
+Differences are stored as 0 where they are not finite. Their products are not finite, so that the
+iterator gives them the weight 0, and then they add nothing.
+
+Least traffic with memory m: anderson_mix 2 m + 4, gram_row m + 3 elements moved per element.
 """
 
 from __future__ import annotations
@@ -37,16 +45,16 @@ from fixpoint.kernels.summation import (
 
 
 class MixSums(NamedTuple):
-    """Per row."""
+    """Squared norms of a mixed point and of its step, per row."""
 
     point: Float[Tensor, " batch"]  # ||z'||^2
     difference: Float[Tensor, " batch"]  # ||z' - z||^2
 
 
 class GramRow(NamedTuple):
-    """Inner products of a new difference d = r' - r, and of r', with every difference D, d first.
+    """Inner products of d = r' - r and of r' with every difference D_i, of which d is the first.
 
-    Those of a difference that is not finite are not, either.
+    The products of a difference that is not finite are not finite.
     """
 
     value: Float[Tensor, " batch"]  # ||r'||^2
@@ -68,14 +76,17 @@ def anderson_mix(
     """`z' = z - mixing r - sum_i (dZ_i - mixing dR_i) weights_i`, `z' - z` and their sums.
 
     Args:
-        z, residual: (batch, *shape), of any strides; the residual may be in 16 bits.
-        point_differences, residual_differences: dZ and dR, as many as there are weights.
+        z, residual: (batch, *shape), of any strides: z and r. The residual may have 16 bits.
+        point_differences, residual_differences: columns of dZ and dR, one for each weight.
         weights: (batch, memory), gamma; a row of zeros is a forward step.
         mixing: beta; a number, or (batch,).
-        done: rows to leave alone: z' = z there, the difference is 0, the sums NaN.
+        done: finished rows. They keep z, their difference is 0, and their sums are NaN.
 
     Returns:
-        z' in the dtype of `z`, z' - z in the dtype of accumulation, and the sums.
+        z' in the dtype of `z`, z' - z in the accumulation dtype, and the sums.
+
+    Raises:
+        ValueError: the numbers of weights and of differences are not the same.
     """
     if not len(point_differences) == len(residual_differences) == weights.shape[1]:
         raise ValueError(
@@ -98,15 +109,15 @@ def gram_row(
     *,
     done: Bool[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *shape"], GramRow]:
-    """The new difference `value - anchor` and its products, itself in front of `differences`.
+    """The new difference d = `value - anchor`, and its products with itself and `differences`.
 
     Args:
-        differences: those remembered, the newest first.
-        value, anchor: (batch, *shape), r' and r, of any strides.
-        done: rows to leave alone: the difference is 0, the products NaN.
+        differences: the remembered columns of dR, the newest first.
+        value, anchor: (batch, *shape), of any strides: r' and r.
+        done: finished rows. Their difference is 0, and their products are NaN.
 
     Returns:
-        The difference in the dtype of accumulation, 0 where it is not finite; and the products.
+        d in the accumulation dtype, 0 where it is not finite, and the products.
     """
     difference, ends, newest, at_value = _gram_row([*differences], value, anchor, done)
     of_value, at_anchor = ends.unbind()
@@ -131,7 +142,7 @@ def _mix_reference(
     beta = mixing if row_mixing is None else row_mixing.reshape(shape)
     following = widened(z, wide) - beta * widened(residual, wide)
     if is_short(z) and point_differences:
-        # Contiguous, for the order of these sums not to depend on where weights come from.
+        # The order of these sums depends on strides, and weights come with several.
         gamma = weights.contiguous().reshape(*weights.shape, *(1,) * (z.dim() - 1))
         dz, dr = torch.stack(point_differences, 1), torch.stack(residual_differences, 1)
         following = following - (gamma * dz).sum(1) + beta * (gamma * dr).sum(1)
@@ -166,12 +177,13 @@ def _gram_reference(
     if done is not None:
         stored = keep_finished(done, stored, torch.zeros_like(stored))
         sums = torch.where(done, torch.nan, sums)
-    # Results of their own memory, as the compiler takes them to be.
+    # Each result has memory of its own, as torch.compile assumes.
     at_newest, at_value = sums[:count].T, sums[count : 2 * count].T
     return stored, sums[2 * count :].clone(), at_newest.contiguous(), at_value.contiguous()
 
 
 def _finite(difference: Tensor) -> Tensor:
+    """`difference`, and 0 where it is not finite."""
     return difference.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -180,7 +192,7 @@ def _finite(difference: Tensor) -> Tensor:
 
 @jit
 def finite(x):
-    """x, 0 where it is not finite."""
+    """x, and 0 where it is not finite."""
     return tl.where(x - x == 0, x, 0.0)
 
 
@@ -223,7 +235,7 @@ def _anderson_mix_kernel(
         dz = load(point_differences[i], row, index, inside, sizes, ACC)
         dr = load(residual_differences[i], row, index, inside, sizes, ACC)
         point = point - gamma * dz + gamma * beta * dr
-    # As it will be read again, so that the difference is that of the stored points.
+    # Rounded to the stored dtype, so that the difference is that of the stored points.
     point = point.to(following[0].dtype.element_ty).to(ACC)
     step = finite(point - x)
     store(following, row, index, inside, sizes, point)

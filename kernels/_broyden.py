@@ -2,9 +2,13 @@
 
     d = H r = beta r + (S - beta Y) gamma
 
-`broyden_products` gives every inner product that the small system for gamma needs anew, in a single
-pass over the memory; `broyden_direction` applies gamma in a second one.
-Least traffic with memory m: products 2 m + 3, direction 2 m + 2 elements moved per element.
+where the columns of S and Y are the differences of points and of residuals. `broyden_products`
+forms all new inner products of the small system for gamma in one pass over the memory, and
+`broyden_direction` applies gamma in a second one. The compact form needs these two passes alone;
+the recursion of rank-one updates would pass over the memory once for every pair.
+
+Least traffic with memory m: broyden_products 2 m + 3, broyden_direction 2 m + 2 elements moved per
+element.
 """
 
 from __future__ import annotations
@@ -36,8 +40,8 @@ def broyden_products(
     """`<s_i, dz>`, `<y_i, dz>`, `<s_i, dr>` and `<s_i, residual>` for every remembered pair i.
 
     Args:
-        point_differences, residual_differences: s and y, as many of one as of the other.
-        dz, dr, residual: (batch, *shape), of any strides.
+        point_differences, residual_differences: s and y, the same number of each.
+        dz, dr, residual: (batch, *shape), of any strides: the newest differences, and r.
     """
     s, y = [*point_differences], [*residual_differences]
     return _broyden_products(s, y, dz, dr, residual)
@@ -50,11 +54,11 @@ def broyden_direction(
     weights: Float[Tensor, "batch memory"],
     mixing: float,
 ) -> Float[Tensor, "batch *shape"]:
-    """`mixing r + sum_i (s_i - mixing y_i) weights_i`, in the dtype of accumulation.
+    """`mixing r + sum_i (s_i - mixing y_i) weights_i`, in the accumulation dtype.
 
     Args:
-        residual: (batch, *shape), of any strides.
-        point_differences, residual_differences: s and y, as many as there are weights.
+        residual: (batch, *shape), of any strides: r.
+        point_differences, residual_differences: s and y, one pair for each weight.
         weights: (batch, memory), gamma.
         mixing: beta.
     """
@@ -155,7 +159,7 @@ def _launch_products(
         4 * len(s),
         accumulation=accumulation_dtype(dz.dtype),
     )
-    # Results of their own memory, as the compiler takes them to be.
+    # Each result has memory of its own, as torch.compile assumes.
     return tuple(sums[which::4].T.contiguous() for which in range(4))
 
 

@@ -1,7 +1,11 @@
-"""Forward step: z' = z - rho T z (the paper, equation 8), with the sums of (z, T z).
+"""Forward step (the paper, equation 8), with the sums of (z, T z):
 
-Least traffic: read z and T z, write z': 3 elements moved per element. With a previous point, for
-the monitors, 5: the sums themselves move nothing.
+    z' = z - rho T z
+
+The sums are formed from elements that the update reads anyway, so that they move nothing.
+
+Least traffic: read z and T z, write z': 3 elements moved per element. With a previous point, which
+monitors ask for, 5.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ def forward_step(
     """`z - step_size * residual`, in the dtype of `z`.
 
     Args:
-        z, residual: (batch, *shape), of any strides; T z may be in 16 bits beside a wider z.
+        z, residual: (batch, *shape), of any strides: z and T z. T z may have 16 bits, z more.
         step_size: rho; a number, or a tensor of one number or one per row, (batch, 1, ...).
     """
     return _call(z, residual, step_size, False, None, None)[0]
@@ -47,12 +51,12 @@ def forward_step_with_sums(
     previous: tuple[Tensor, Tensor] | None = None,
     done: Bool[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *shape"], RowSums]:
-    """`forward_step`, and the sums of z and T z.
+    """`forward_step`, and the sums of (z, T z).
 
     Args:
         z, residual, step_size: see `forward_step`.
-        previous: the point before z and T there; with them come the sums of the pair.
-        done: rows to leave alone: z' = z there, and the sums are NaN.
+        previous: the point before z, and T there; the sums of the pair are then returned, too.
+        done: finished rows. They keep z, and their sums are NaN.
     """
     following, sums = _call(z, residual, step_size, True, previous, done)
     return following, named_sums(sums)

@@ -1,6 +1,8 @@
-"""Halpern's step (Lieder, Optimization Letters 2021), a point pulled back to its anchor:
+"""Halpern's step (Lieder, Optimization Letters 2021): a forward step, pulled back to the anchor.
 
     u = z - rho T z,    z' = u - w (u - z^0),    rho = 2 beta,  w = 1/(k+2)
+
+The pull is written as a difference, so that z' = u exactly where w is 0.
 
 Least traffic: read z, T z and z^0, write z': 4 elements moved per element.
 """
@@ -28,9 +30,9 @@ def halpern(
     """The next point, in the dtype of `z`.
 
     Args:
-        z, residual, anchor: (batch, *shape), of any strides: the point, T there, and z^0.
+        z, residual, anchor: (batch, *shape), of any strides: z, T z and z^0.
         step_size: rho.
-        pull: w of every row, in [0, 1].
+        pull: w, one number per row in [0, 1].
     """
     return _halpern(z, residual, anchor, step_size, pull)
 

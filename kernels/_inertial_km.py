@@ -1,12 +1,13 @@
-"""Inertial Krasnoselskii-Mann (the paper, equations 10 and 11), read from y^k to y^{k+1}:
+"""Inertial Krasnoselskii-Mann (the paper, equations 10 and 11), with the sums of (y^k, T y^k):
 
     z^{k+1} = y^k - 2 lambda beta T y^k
     y^{k+1} = z^{k+1} + alpha (z^{k+1} - z^k)
 
-with the sums of (y^k, T y^k), and of the step z^{k+1} - z^k where a previous point is given.
+The update goes from y^k to y^{k+1}, since T is evaluated there. Where a previous point is given,
+||z^{k+1} - z^k||^2 is summed, too: it is not the difference of two points at which T is known.
 
-Least traffic: read y, T y and z, write z' and y': 5 elements moved per element; with a previous
-point, for the monitors, 7.
+Least traffic: read y, T y and z, write z' and y': 5 elements moved per element. With a previous
+point, which monitors ask for, 7.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def inertial_km(
     """The next `(z, y)` from `y = point`, `T y = residual` and the present `z`.
 
     Args:
-        point, residual, z: (batch, *shape), of any strides; T y may be in 16 bits.
+        point, residual, z: (batch, *shape), of any strides: y, T y and z. T y may have 16 bits.
         inertia, step_size: alpha and rho = 2 lambda beta.
     """
     return _inertial_km(point, residual, z, inertia, step_size, False, None, None, None)[:2]
@@ -56,13 +57,13 @@ def inertial_km_with_sums(
     previous: tuple[Tensor, Tensor] | None = None,
     done: Bool[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"], RowSums]:
-    """`inertial_km`, and the sums of y and T y.
+    """`inertial_km`, and the sums of (y, T y).
 
     Args:
         point, residual, z, inertia, step_size: see `inertial_km`.
-        previous: the point before y and T there; with them come the sums of the pair, and of the
-            step z' - z.
-        done: rows to leave alone: z' = z and y' = y there, and the sums are NaN.
+        previous: the point before y, and T there; the sums of the pair and ||z' - z||^2 are then
+            returned, too.
+        done: finished rows. They keep z and y, and their sums are NaN.
     """
     before, value_before = previous or (None, None)
     following, ahead, sums = _inertial_km(
