@@ -1,27 +1,21 @@
 """The updates of the iterators, one file each: a plain-torch reference and a Triton kernel.
 
-Imports torch, triton where it is installed, and jaxtyping for shapes. Updates are operators of
-torch's dispatcher: CUDA tensors go to the Triton kernel, all others to the reference. Every
-function here uses nothing but correctly rounded elementwise arithmetic and row sums of a fixed
-order, so that a row's result is the same, bit for bit, whichever rows share its batch.
+Files with an underscore are updates; the others serve them all. Imports torch, triton where it is
+installed, and jaxtyping for shapes. Updates are operators of torch's dispatcher: CUDA tensors go to
+the Triton kernel, all others to the reference. Every function consists of correctly rounded
+elementwise arithmetic and of row sums in a fixed order. The result of a row is therefore the same,
+bit for bit, whichever rows share its batch.
 """
 
-from fixpoint.kernels.adam import adam, adam_with_sums
-from fixpoint.kernels.anderson import GramRow, MixSums, anderson_mix, gram_row
-from fixpoint.kernels.broyden import broyden_direction, broyden_products
-from fixpoint.kernels.forward_step import forward_step, forward_step_with_sums
-from fixpoint.kernels.halpern import halpern
-from fixpoint.kernels.inertial_km import inertial_km, inertial_km_with_sums
-from fixpoint.kernels.library import interpreted
-from fixpoint.kernels.row_sums import (
-    PairSums,
-    RowSums,
-    accumulation_dtype,
-    row_dot,
-    row_norm,
-    row_sums,
-    summation_dtype,
-)
+from fixpoint.kernels._adam import adam, adam_with_sums
+from fixpoint.kernels._anderson import GramRow, MixSums, anderson_mix, gram_row
+from fixpoint.kernels._broyden import broyden_direction, broyden_products
+from fixpoint.kernels._forward_step import forward_step, forward_step_with_sums
+from fixpoint.kernels._halpern import halpern
+from fixpoint.kernels._inertial_km import inertial_km, inertial_km_with_sums
+from fixpoint.kernels._row_sums import PairSums, RowSums, row_dot, row_norm, row_sums
+from fixpoint.kernels.dispatch import interpreted
+from fixpoint.kernels.summation import accumulation_dtype, summation_dtype
 
 __all__ = [
     "GramRow",

@@ -25,8 +25,8 @@ from triton.backends.compiler import BaseBackend, GPUTarget
 from triton.compiler import ASTSource
 
 from fixpoint import kernels
-from fixpoint.kernels import walk
-from fixpoint.kernels.library import LAUNCHES
+from fixpoint.kernels import launch
+from fixpoint.kernels.dispatch import LAUNCHES
 
 LATENTS = (4, 4, 64, 64)  # a batch of four latents of a 512 px picture
 
@@ -81,11 +81,11 @@ def compiled(name: str, arguments: tuple[Any, ...], arch: int) -> list[dict[str,
         code = _compile(kernel, [(each, values[each]) for each in names], arch)
         found.append({"operator": name, "kernel": kernel.fn.__name__, "arch": arch} | code)
 
-    start, walk.start = walk.start, catch
+    start, launch.start = launch.start, catch
     try:
         LAUNCHES[name](*arguments)
     finally:
-        walk.start = start
+        launch.start = start
     return found
 
 
@@ -108,7 +108,7 @@ def _compile(kernel: Any, arguments: list[tuple[str, Any]], arch: int) -> dict[s
             elif mark == "D":
                 attributes[path] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": walk.WARPS, "enable_fp_fusion": False}
+    options = {"num_warps": launch.WARPS, "enable_fp_fusion": False}
     result = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     return _read(result.asm["ptx"], result.asm["cubin"])
 

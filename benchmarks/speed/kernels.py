@@ -32,8 +32,8 @@ from benchmarks.speed.cold_timing import copy_rate, rotation, seconds_of_calls
 from benchmarks.speed.kernels_page import markdown
 from benchmarks.speed.updates import LATENT, UPDATES, VALUES, Buffers, dtype_name
 from fixpoint import kernels
-from fixpoint.kernels.library import REFERENCES
-from fixpoint.kernels.walk import AVAILABLE
+from fixpoint.kernels.device import AVAILABLE
+from fixpoint.kernels.dispatch import REFERENCES
 
 BATCHES = (1, 16, 128, 1024)
 VIDEO = (1, 4, 16, 40, 64)  # 16 frames of 320 x 512

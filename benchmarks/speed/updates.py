@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fixpoint.kernels.library import REFERENCES
+from fixpoint.kernels.dispatch import REFERENCES
 
 LATENT = (4, 64, 64)  # of a picture of 512 px
 MEMORY = 5  # of Anderson's mixing

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.row_sums import row_dot, row_sum
+from fixpoint.kernels import row_dot
+from fixpoint.kernels.summation import row_sum
 from fixpoint.trees.rows import expand_rows
 
 

@@ -1,12 +1,13 @@
-"""Inertial Krasnoselskii-Mann (the paper, equations 10 and 11), read from y^k to y^{k+1}:
+"""Inertial Krasnoselskii-Mann (the paper, equations 10 and 11), with the sums of (y^k, T y^k):
 
     z^{k+1} = y^k - 2 lambda beta T y^k
     y^{k+1} = z^{k+1} + alpha (z^{k+1} - z^k)
 
-with the sums of (y^k, T y^k), and of the step z^{k+1} - z^k where a previous point is given.
+The update goes from y^k to y^{k+1}, since T is evaluated there. Where a previous point is given,
+||z^{k+1} - z^k||^2 is summed, too: it is not the difference of two points at which T is known.
 
-Least traffic: read y, T y and z, write z' and y': 5 elements moved per element; with a previous
-point, for the monitors, 7.
+Least traffic: read y, T y and z, write z' and y': 5 elements moved per element. With a previous
+point, which monitors ask for, 7.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import (
+from fixpoint.kernels._row_sums import (
     RowSums,
-    accumulation_dtype,
     empty_sums,
-    frozen,
     named_sums,
     put_row_sums,
     sums_count,
     sums_reference,
-    widened,
 )
-from fixpoint.kernels.walk import dot, flags, jit, load, place, put_no_sums, put_sum, run, store, tl
+from fixpoint.kernels.device import dot, jit, load, place, put_nan_sums, put_sum, store, tl
+from fixpoint.kernels.dispatch import operator
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def inertial_km(
@@ -40,11 +41,10 @@ def inertial_km(
     """The next `(z, y)` from `y = point`, `T y = residual` and the present `z`.
 
     Args:
-        point, residual, z: (batch, *shape), of any strides; T y may be in 16 bits.
+        point, residual, z: (batch, *shape), of any strides: y, T y and z. T y may have 16 bits.
         inertia, step_size: alpha and rho = 2 lambda beta.
     """
-    call = _reference if wants_gradient(point, residual, z) else _inertial_km
-    return call(point, residual, z, inertia, step_size, False, None, None, None)[:2]
+    return _inertial_km(point, residual, z, inertia, step_size, False, None, None, None)[:2]
 
 
 def inertial_km_with_sums(
@@ -57,17 +57,16 @@ def inertial_km_with_sums(
     previous: tuple[Tensor, Tensor] | None = None,
     done: Bool[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"], RowSums]:
-    """`inertial_km`, and the sums of y and T y.
+    """`inertial_km`, and the sums of (y, T y).
 
     Args:
         point, residual, z, inertia, step_size: see `inertial_km`.
-        previous: the point before y and T there; with them come the sums of the pair, and of the
-            step z' - z.
-        done: rows to leave alone: z' = z and y' = y there, and the sums are NaN.
+        previous: the point before y, and T there; the sums of the pair and ||z' - z||^2 are then
+            returned, too.
+        done: finished rows. They keep z and y, and their sums are NaN.
     """
     before, value_before = previous or (None, None)
-    call = _reference if wants_gradient(point, residual, z) else _inertial_km
-    following, ahead, sums = call(
+    following, ahead, sums = _inertial_km(
         point, residual, z, inertia, step_size, True, before, value_before, done
     )
     return following, ahead, named_sums(sums)
@@ -90,8 +89,8 @@ def _reference(
     ahead = following + inertia * step
     found = sums_reference(sums, point, residual, previous_point, previous_residual, done, step)
     return (
-        frozen(done, widened(following, z.dtype), z),
-        frozen(done, widened(ahead, z.dtype), point),
+        keep_finished(done, widened(following, z.dtype), z),
+        keep_finished(done, widened(ahead, z.dtype), point),
         found,
     )
 
@@ -124,7 +123,7 @@ def _inertial_km_kernel(
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
             store(ahead, row, index, inside, sizes, y)
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     new = y - tl.full((), step_size, ACC) * t
@@ -152,7 +151,7 @@ def _launch(
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     following, ahead = torch.empty_like(z), torch.empty_like(point)
-    found = run(
+    found = launch(
         _inertial_km_kernel,
         (following, ahead, point, residual, z, previous_point, previous_residual),
         sums_count(sums, previous_point, 1),

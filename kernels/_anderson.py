@@ -2,15 +2,23 @@
 
     z' = z - beta r - (dZ - beta dR) gamma,    gamma = argmin ||r - dR gamma||,   r = T z
 
-`anderson_mix` applies gamma and gives the new dZ along with the new point; `gram_row` forms the new
-dR, its row of dR^T dR and the right-hand side dR^T r at its new end. At its old end only the new
-entry is needed: where a step is refused, the others are known. Between the two stands a solve of
-(memory, memory) systems.
+`anderson_mix` applies gamma and returns the new column of dZ with the new point. `gram_row` forms
+the new column d of dR and its products: the new row dR^T d of the Gram matrix dR^T dR and the
+right-hand side dR^T r' at the new point. Between the two, systems of (memory, memory) numbers are
+solved for gamma.
 
-Stored differences hold 0 where they were not finite. With the weight 0 that the Gram matrix's zero
-diagonal earns them, they add nothing.
+Why the Gram matrix: a step changes one row of it, so that one pass over the memory suffices,
+batches need no loop, and rows never meet. A QR factorisation would pass over the memory once for
+every column. The price is a squared condition number. The products are therefore summed in
+float64, and the iterator regularises the systems.
 
-Least traffic with memory m: mix 2 m + 4, gram_row m + 3 elements moved per element.
+Of the right-hand side dR^T r at the old point only the entry <d, r> is new. The other entries are
+known from the step before; a refused step needs them.
+
+Differences are stored as 0 where they are not finite. Their products are not finite, so that the
+iterator gives them the weight 0, and then they add nothing.
+
+Least traffic with memory m: anderson_mix 2 m + 4, gram_row m + 3 elements moved per element.
 """
 
 from __future__ import annotations
@@ -22,42 +30,31 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import (
+from fixpoint.kernels._row_sums import empty_sums
+from fixpoint.kernels.device import dot, jit, load, place, put_nan_sums, put_sum, store, tl
+from fixpoint.kernels.dispatch import operator
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch, per_row
+from fixpoint.kernels.summation import (
     accumulation_dtype,
     dots_reference,
-    empty_sums,
-    frozen,
     is_short,
     summation_dtype,
     widened,
 )
-from fixpoint.kernels.walk import (
-    dot,
-    flags,
-    jit,
-    load,
-    per_row,
-    place,
-    put_no_sums,
-    put_sum,
-    run,
-    store,
-    tl,
-)
 
 
 class MixSums(NamedTuple):
-    """Per row."""
+    """Squared norms of a mixed point and of its step, per row."""
 
     point: Float[Tensor, " batch"]  # ||z'||^2
     difference: Float[Tensor, " batch"]  # ||z' - z||^2
 
 
 class GramRow(NamedTuple):
-    """Inner products of a new difference d = r' - r, and of r', with every difference D, d first.
+    """Inner products of d = r' - r and of r' with every difference D_i, of which d is the first.
 
-    Those of a difference that is not finite are not, either.
+    The products of a difference that is not finite are not finite.
     """
 
     value: Float[Tensor, " batch"]  # ||r'||^2
@@ -79,14 +76,17 @@ def anderson_mix(
     """`z' = z - mixing r - sum_i (dZ_i - mixing dR_i) weights_i`, `z' - z` and their sums.
 
     Args:
-        z, residual: (batch, *shape), of any strides; the residual may be in 16 bits.
-        point_differences, residual_differences: dZ and dR, as many as there are weights.
+        z, residual: (batch, *shape), of any strides: z and r. The residual may have 16 bits.
+        point_differences, residual_differences: columns of dZ and dR, one for each weight.
         weights: (batch, memory), gamma; a row of zeros is a forward step.
         mixing: beta; a number, or (batch,).
-        done: rows to leave alone: z' = z there, the difference is 0, the sums NaN.
+        done: finished rows. They keep z, their difference is 0, and their sums are NaN.
 
     Returns:
-        z' in the dtype of `z`, z' - z in the dtype of accumulation, and the sums.
+        z' in the dtype of `z`, z' - z in the accumulation dtype, and the sums.
+
+    Raises:
+        ValueError: the numbers of weights and of differences are not the same.
     """
     if not len(point_differences) == len(residual_differences) == weights.shape[1]:
         raise ValueError(
@@ -95,10 +95,10 @@ def anderson_mix(
         )
     wide = accumulation_dtype(z.dtype)
     number, rows = (1.0, mixing.to(wide)) if isinstance(mixing, Tensor) else (mixing, None)
-    differences = [*point_differences], [*residual_differences]
-    gradient = wants_gradient(z, residual, *differences[0], *differences[1], weights)
-    call = _mix_reference if gradient else _anderson_mix
-    point, difference, sums = call(z, residual, *differences, weights.to(wide), number, rows, done)
+    dz, dr = [*point_differences], [*residual_differences]
+    point, difference, sums = _anderson_mix(
+        z, residual, dz, dr, weights.to(wide), number, rows, done
+    )
     return point, difference, MixSums(*sums.unbind())
 
 
@@ -109,19 +109,17 @@ def gram_row(
     *,
     done: Bool[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *shape"], GramRow]:
-    """The new difference `value - anchor` and its products, itself in front of `differences`.
+    """The new difference d = `value - anchor`, and its products with itself and `differences`.
 
     Args:
-        differences: those remembered, the newest first.
-        value, anchor: (batch, *shape), r' and r, of any strides.
-        done: rows to leave alone: the difference is 0, the products NaN.
+        differences: the remembered columns of dR, the newest first.
+        value, anchor: (batch, *shape), of any strides: r' and r.
+        done: finished rows. Their difference is 0, and their products are NaN.
 
     Returns:
-        The difference in the dtype of accumulation, 0 where it is not finite; and the products.
+        d in the accumulation dtype, 0 where it is not finite, and the products.
     """
-    gradient = wants_gradient(value, anchor, *differences)
-    call = _gram_reference if gradient else _gram_row
-    difference, ends, newest, at_value = call([*differences], value, anchor, done)
+    difference, ends, newest, at_value = _gram_row([*differences], value, anchor, done)
     of_value, at_anchor = ends.unbind()
     return difference, GramRow(of_value, at_anchor, newest, at_value)
 
@@ -144,7 +142,7 @@ def _mix_reference(
     beta = mixing if row_mixing is None else row_mixing.reshape(shape)
     following = widened(z, wide) - beta * widened(residual, wide)
     if is_short(z) and point_differences:
-        # Contiguous, for the order of these sums not to depend on where weights come from.
+        # The order of these sums depends on strides, and weights come with several.
         gamma = weights.contiguous().reshape(*weights.shape, *(1,) * (z.dim() - 1))
         dz, dr = torch.stack(point_differences, 1), torch.stack(residual_differences, 1)
         following = following - (gamma * dz).sum(1) + beta * (gamma * dr).sum(1)
@@ -159,9 +157,9 @@ def _mix_reference(
     ends = [widened(point, wide), difference]
     sums = dots_reference(ends, ends)
     if done is not None:
-        difference = frozen(done, difference, torch.zeros_like(difference))
+        difference = keep_finished(done, difference, torch.zeros_like(difference))
         sums = torch.where(done, torch.nan, sums)
-    return frozen(done, point, z), difference, sums
+    return keep_finished(done, point, z), difference, sums
 
 
 def _gram_reference(
@@ -177,14 +175,15 @@ def _gram_reference(
     )
     stored = _finite(newest)
     if done is not None:
-        stored = frozen(done, stored, torch.zeros_like(stored))
+        stored = keep_finished(done, stored, torch.zeros_like(stored))
         sums = torch.where(done, torch.nan, sums)
-    # Results of their own memory, as the compiler takes them to be.
+    # Each result has memory of its own, as torch.compile assumes.
     at_newest, at_value = sums[:count].T, sums[count : 2 * count].T
     return stored, sums[2 * count :].clone(), at_newest.contiguous(), at_value.contiguous()
 
 
 def _finite(difference: Tensor) -> Tensor:
+    """`difference`, and 0 where it is not finite."""
     return difference.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -193,7 +192,7 @@ def _finite(difference: Tensor) -> Tensor:
 
 @jit
 def finite(x):
-    """x, 0 where it is not finite."""
+    """x, and 0 where it is not finite."""
     return tl.where(x - x == 0, x, 0.0)
 
 
@@ -225,7 +224,7 @@ def _anderson_mix_kernel(
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
             store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     beta = tl.full((), mixing, ACC)
     if row_mixing is not None:
@@ -236,7 +235,7 @@ def _anderson_mix_kernel(
         dz = load(point_differences[i], row, index, inside, sizes, ACC)
         dr = load(residual_differences[i], row, index, inside, sizes, ACC)
         point = point - gamma * dz + gamma * beta * dr
-    # As it will be read again, so that the difference is that of the stored points.
+    # Rounded to the stored dtype, so that the difference is that of the stored points.
     point = point.to(following[0].dtype.element_ty).to(ACC)
     step = finite(point - x)
     store(following, row, index, inside, sizes, point)
@@ -265,7 +264,7 @@ def _gram_row_kernel(
     if done is not None:
         if tl.load(done + row) != 0:
             store(difference, row, index, inside, sizes, tl.zeros((BLOCK,), ACC))
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     new = load(value, row, index, inside, sizes, ACC)
     old = load(anchor, row, index, inside, sizes, ACC)
@@ -293,7 +292,7 @@ def _launch_mix(
 ) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(z.dtype)
     following, difference = torch.empty_like(z), torch.empty_like(z, dtype=wide)
-    sums = run(
+    sums = launch(
         _anderson_mix_kernel,
         (following, difference, z, residual, point_differences, residual_differences),
         2,
@@ -312,7 +311,7 @@ def _launch_gram(
 ) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(value.dtype)
     difference = torch.empty_like(value, dtype=wide)
-    sums = run(
+    sums = launch(
         _gram_row_kernel,
         (difference, value, anchor, differences),
         4 + 2 * len(differences),

@@ -2,9 +2,13 @@
 
     d = H r = beta r + (S - beta Y) gamma
 
-`broyden_products` gives every inner product that the small system for gamma needs anew, in a single
-pass over the memory; `broyden_direction` applies gamma in a second one.
-Least traffic with memory m: products 2 m + 3, direction 2 m + 2 elements moved per element.
+where the columns of S and Y are the differences of points and of residuals. `broyden_products`
+forms all new inner products of the small system for gamma in one pass over the memory, and
+`broyden_direction` applies gamma in a second one. The compact form needs these two passes alone;
+the recursion of rank-one updates would pass over the memory once for every pair.
+
+Least traffic with memory m: broyden_products 2 m + 3, broyden_direction 2 m + 2 elements moved per
+element.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, dots_reference, summation_dtype, widened
-from fixpoint.kernels.walk import dot, jit, load, place, put_sum, run, store, tl
+from fixpoint.kernels.device import dot, jit, load, place, put_sum, store, tl
+from fixpoint.kernels.dispatch import operator
+from fixpoint.kernels.launch import launch
+from fixpoint.kernels.summation import accumulation_dtype, dots_reference, summation_dtype, widened
 
 
 def broyden_products(
@@ -35,12 +40,11 @@ def broyden_products(
     """`<s_i, dz>`, `<y_i, dz>`, `<s_i, dr>` and `<s_i, residual>` for every remembered pair i.
 
     Args:
-        point_differences, residual_differences: s and y, as many of one as of the other.
-        dz, dr, residual: (batch, *shape), of any strides.
+        point_differences, residual_differences: s and y, the same number of each.
+        dz, dr, residual: (batch, *shape), of any strides: the newest differences, and r.
     """
     s, y = [*point_differences], [*residual_differences]
-    call = _products_reference if wants_gradient(*s, *y, dz, dr, residual) else _broyden_products
-    return call(s, y, dz, dr, residual)
+    return _broyden_products(s, y, dz, dr, residual)
 
 
 def broyden_direction(
@@ -50,17 +54,16 @@ def broyden_direction(
     weights: Float[Tensor, "batch memory"],
     mixing: float,
 ) -> Float[Tensor, "batch *shape"]:
-    """`mixing r + sum_i (s_i - mixing y_i) weights_i`, in the dtype of accumulation.
+    """`mixing r + sum_i (s_i - mixing y_i) weights_i`, in the accumulation dtype.
 
     Args:
-        residual: (batch, *shape), of any strides.
-        point_differences, residual_differences: s and y, as many as there are weights.
+        residual: (batch, *shape), of any strides: r.
+        point_differences, residual_differences: s and y, one pair for each weight.
         weights: (batch, memory), gamma.
         mixing: beta.
     """
     s, y = [*point_differences], [*residual_differences]
-    call = _direction_reference if wants_gradient(residual, *s, *y, weights) else _broyden_direction
-    return call(residual, s, y, weights, mixing)
+    return _broyden_direction(residual, s, y, weights, mixing)
 
 
 # The references.
@@ -68,13 +71,13 @@ def broyden_direction(
 
 def _products_reference(
     s: list[Tensor], y: list[Tensor], dz: Tensor, dr: Tensor, residual: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     wide = accumulation_dtype(dz.dtype)
     count, ends = len(s), [widened(each, wide) for each in (dz, dr, residual)]
     left = [*s, *y, *s, *s]
     right = [end for end in (ends[0], *ends) for _ in range(count)]
     sums = dots_reference(left, right).reshape(4, count, len(dz)).transpose(1, 2)
-    return tuple(each.contiguous() for each in sums.unbind())  # type: ignore[return-value]
+    return tuple(each.contiguous() for each in sums.unbind())
 
 
 def _direction_reference(
@@ -150,13 +153,13 @@ def _broyden_direction_kernel(
 def _launch_products(
     s: list[Tensor], y: list[Tensor], dz: Tensor, dr: Tensor, residual: Tensor
 ) -> tuple[Tensor, ...]:
-    sums = run(
+    sums = launch(
         _broyden_products_kernel,
         (dz, dr, residual, s, y),
         4 * len(s),
         accumulation=accumulation_dtype(dz.dtype),
     )
-    # Results of their own memory, as the compiler takes them to be.
+    # Each result has memory of its own, as torch.compile assumes.
     return tuple(sums[which::4].T.contiguous() for which in range(4))
 
 
@@ -165,7 +168,7 @@ def _launch_direction(
 ) -> Tensor:
     wide = accumulation_dtype(residual.dtype)
     direction = torch.empty_like(residual, dtype=wide)
-    run(
+    launch(
         _broyden_direction_kernel,
         (direction, residual, s, y),
         0,

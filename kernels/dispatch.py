@@ -1,28 +1,34 @@
 """Every update as an operator of torch's dispatcher: `torch.ops.fixpoint.*`.
 
-The plain-torch reference is the operator, for whatever device; the Triton kernel is registered
-beside it for CUDA, where Triton is installed, and the dispatcher chooses. Operators are opaque to
-`torch.compile`, which needs the shapes of their results and no more. `torch.library.custom_op`
-would do the same at seven times the cost of a call.
+The reference in plain torch is registered for every device, and the Triton kernel for CUDA where
+Triton is installed; the dispatcher chooses. `torch.compile` takes an operator as opaque and needs
+the shapes of its results alone. `torch.library.custom_op` does the same at seven times the cost of
+a call.
+
+A registered operator has no derivatives, and a tangent would be lost in it without an error.
+Where a result may be differentiated or mapped by `torch.func`, the reference is therefore called
+directly, and torch differentiates it as any other code.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from fixpoint.kernels.walk import AVAILABLE, TooLong
+from fixpoint.kernels.device import AVAILABLE
+from fixpoint.kernels.strides import TooLong
 
 _LIBRARY = torch.library.Library("fixpoint", "DEF")
 REFERENCES: dict[str, Callable[..., Any]] = {}
 LAUNCHES: dict[str, Callable[..., Any]] = {}
-_broken = False  # a launch has failed
+_broken = False  # True once a launch has failed
 
 
 def operator(
@@ -31,13 +37,13 @@ def operator(
     launch: Callable[..., Any],
     results: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Define an operator and return it.
+    """Define an operator and return a function that calls it, or its reference for derivatives.
 
     Args:
         signature: in torch's schema language, as "row_dot(Tensor a, Tensor b) -> Tensor".
-        reference: in plain torch.
-        launch: the same on a GPU, by a Triton kernel.
-        results: empty tensors of the shapes, strides and dtypes of the results.
+        reference: the update in plain torch, of differentiable operations.
+        launch: the same update by a Triton kernel on a GPU.
+        results: returns empty tensors with the shapes, strides and dtypes of the results.
     """
     name = signature[: signature.index("(")]
     _LIBRARY.define(signature, tags=(torch.Tag.pt2_compliant_tag,))
@@ -60,11 +66,42 @@ def operator(
 
         _LIBRARY.impl(name, on_a_gpu, "CUDA")
         LAUNCHES[name] = on_a_gpu
-    return getattr(torch.ops.fixpoint, name).default
+    registered = getattr(torch.ops.fixpoint, name).default
+
+    def call(*arguments: Any) -> Any:
+        return (reference if _differentiated(arguments) else registered)(*arguments)
+
+    return call
+
+
+def transformed() -> bool:
+    """True inside of a transform of `torch.func`, such as `vmap`, `grad` or `jvp`."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+def _differentiated(arguments: Sequence[Any]) -> bool:
+    """True if results may carry derivatives or be mapped.
+
+    That is so inside of a transform, in forward mode, and where autograd records an argument.
+    """
+    # To ask each tensor for its tangent is slow, and forward mode is rare: its level decides.
+    if forward_ad._current_level >= 0 or transformed():
+        return True
+    return torch.is_grad_enabled() and _recorded(arguments)
+
+
+def _recorded(arguments: Sequence[Any]) -> bool:
+    for each in arguments:
+        if isinstance(each, Tensor):
+            if each.requires_grad:
+                return True
+        elif isinstance(each, list) and _recorded(each):
+            return True
+    return False
 
 
 def _give_up(error: Exception) -> None:
-    """Leave everything to the references, from now on."""
+    """Warn, and leave all later calls to the references."""
     global _broken
     _broken = True
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -76,16 +113,9 @@ def _give_up(error: Exception) -> None:
     )
 
 
-def wants_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd follows these: then the reference is called as it is, which it knows."""
-    return torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in tensors
-    )
-
-
 @contextmanager
 def interpreted() -> Iterator[None]:
-    """Within it, CPU tensors go through the Triton kernels, in Triton's interpreter.
+    """Send CPU tensors through the Triton kernels, in Triton's interpreter.
 
     Raises:
         RuntimeError: Triton is missing, or was imported without TRITON_INTERPRET=1.

@@ -1,12 +1,14 @@
-"""Adam (Kingma & Ba, ICLR 2015, algorithm 1) with T z in the gradient's place:
+"""Adam (Kingma & Ba, ICLR 2015, algorithm 1) with T z as the gradient, and the sums of (z, T z):
 
     m' = b1 m + (1 - b1) T z,    v' = b2 v + (1 - b2) (T z)^2
     z' = z - rate * (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t)) + eps)
 
-with the sums of (z, T z).
+The kernel rounds its divisions and its root correctly, as the reference does and Triton's own
+operators do not. Where t is a tensor, 1 - b^t is computed on its device, so that a CUDA graph can
+be replayed with another t.
 
-Least traffic: read z, T z, m and v, write z', m' and v': 7 elements moved per element; with a
-previous point, for the monitors, 9.
+Least traffic: read z, T z, m and v, write z', m' and v': 7 elements moved per element. With a
+previous point, which monitors ask for, 9.
 """
 
 from __future__ import annotations
@@ -15,30 +17,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import (
+from fixpoint.kernels._row_sums import (
     RowSums,
-    accumulation_dtype,
     empty_sums,
-    frozen,
     named_sums,
     put_row_sums,
     sums_count,
     sums_reference,
-    widened,
 )
-from fixpoint.kernels.walk import (
-    divide,
-    flags,
-    jit,
-    load,
-    place,
-    put_no_sums,
-    run,
-    square_root,
-    store,
-    tl,
-)
+from fixpoint.kernels.device import divide, jit, load, place, put_nan_sums, square_root, store, tl
+from fixpoint.kernels.dispatch import operator
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def adam(
@@ -57,18 +48,18 @@ def adam(
     """The next `(z, m, v)`.
 
     Args:
-        z, residual: (batch, *shape), of any strides; T z may be in 16 bits.
-        first_moment, second_moment: (batch, *shape), m and v; they keep their own dtype, so that
-            they can be float32 beside a 16-bit `z`.
-        count: t, the number of this step, from 1. rate: its size. Either may be a tensor of one
-            number, as in a CUDA graph.
-        betas, eps: b1, b2 and eps.
+        z, residual: (batch, *shape), of any strides: z and T z. T z may have 16 bits.
+        first_moment, second_moment: (batch, *shape), m and v. They keep their own dtype, which is
+            float32 for a `z` of 16 bits.
+        count: t, the number of this step, from 1; an int or a tensor of one number.
+        rate: the step size; a float or a tensor of one number.
+        betas: b1 and b2.
+        eps: added to the root.
     """
     numbers, scales = _numbers(z, count, rate, betas, eps)
-    call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
-    return call(z, residual, first_moment, second_moment, numbers, scales, False, None, None, None)[
-        :3
-    ]
+    return _adam(
+        z, residual, first_moment, second_moment, numbers, scales, False, None, None, None
+    )[:3]
 
 
 def adam_with_sums(
@@ -89,17 +80,16 @@ def adam_with_sums(
     Float[Tensor, "batch *shape"],
     RowSums,
 ]:
-    """`adam`, and the sums of z and T z.
+    """`adam`, and the sums of (z, T z).
 
     Args:
         z, residual, first_moment, second_moment, count, rate, betas, eps: see `adam`.
-        previous: the point before z and T there; with them come the sums of the pair.
-        done: rows to leave alone: nothing changes there, and the sums are NaN.
+        previous: the point before z, and T there; the sums of the pair are then returned, too.
+        done: finished rows. They keep z, m and v, and their sums are NaN.
     """
     numbers, scales = _numbers(z, count, rate, betas, eps)
     before, value_before = previous or (None, None)
-    call = _reference if wants_gradient(z, residual, first_moment, second_moment) else _adam
-    following, first, second, sums = call(
+    following, first, second, sums = _adam(
         z, residual, first_moment, second_moment,
         numbers, scales, True, before, value_before, done,
     )  # fmt: skip
@@ -109,8 +99,10 @@ def adam_with_sums(
 def _numbers(
     z: Tensor, count: int | Tensor, rate: float | Tensor, betas: tuple[float, float], eps: float
 ) -> tuple[list[float], Tensor | None]:
-    """b1, b2, eps, the rate and 1 - b^t for both moments; the last three also in a tensor, where
-    one of them is on the device."""
+    """b1, b2, eps, the rate and 1 - b^t for both moments.
+
+    Where the rate or t is a tensor, the last three are in a tensor of their own, and 1 in the list.
+    """
     b1, b2 = betas
     if not isinstance(count, Tensor) and not isinstance(rate, Tensor):
         return [b1, b2, eps, rate, 1 - b1**count, 1 - b2**count], None
@@ -119,7 +111,7 @@ def _numbers(
 
 
 def _on(z: Tensor, number: float | Tensor) -> Tensor:
-    """A number in float64 on the device of z, without a copy from the host."""
+    """A number in float64 on the device of z. A copy from the host would wait; none is made."""
     if isinstance(number, Tensor):
         return number.to(torch.float64).reshape(())
     return torch.full((), number, dtype=torch.float64, device=z.device)
@@ -146,9 +138,9 @@ def _reference(
     step = size * (first / c1) / ((second / c2).sqrt() + eps)
     following = (widened(z, wide) - step).to(z.dtype)
     return (
-        frozen(done, following, z),
-        frozen(done, widened(first, first_moment.dtype), first_moment),
-        frozen(done, widened(second, second_moment.dtype), second_moment),
+        keep_finished(done, following, z),
+        keep_finished(done, widened(first, first_moment.dtype), first_moment),
+        keep_finished(done, widened(second, second_moment.dtype), second_moment),
         sums_reference(sums, z, residual, previous_point, previous_residual, done),
     )
 
@@ -192,7 +184,7 @@ def _adam_kernel(
             store(following, row, index, inside, sizes, x)
             store(first, row, index, inside, sizes, m)
             store(second, row, index, inside, sizes, v)
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     step_size = tl.full((), rate, ACC)
@@ -230,7 +222,7 @@ def _launch(
     first_beta, second_beta, eps, rate, first_bias, second_bias = numbers
     following = torch.empty_like(z)
     first, second = torch.empty_like(first_moment), torch.empty_like(second_moment)
-    found = run(
+    found = launch(
         _adam_kernel,
         (
             following, first, second,

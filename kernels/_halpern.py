@@ -1,6 +1,8 @@
-"""Halpern's step (Lieder, Optimization Letters 2021), a point pulled back to its anchor:
+"""Halpern's step (Lieder, Optimization Letters 2021): a forward step, pulled back to the anchor.
 
     u = z - rho T z,    z' = u - w (u - z^0),    rho = 2 beta,  w = 1/(k+2)
+
+The pull is written as a difference, so that z' = u exactly where w is 0.
 
 Least traffic: read z, T z and z^0, write z': 4 elements moved per element.
 """
@@ -11,9 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import accumulation_dtype, frozen, widened
-from fixpoint.kernels.walk import jit, load, per_row, place, run, store, tl
+from fixpoint.kernels.device import jit, load, place, store, tl
+from fixpoint.kernels.dispatch import operator
+from fixpoint.kernels.finished_rows import keep_finished
+from fixpoint.kernels.launch import launch, per_row
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def halpern(
@@ -26,12 +30,11 @@ def halpern(
     """The next point, in the dtype of `z`.
 
     Args:
-        z, residual, anchor: (batch, *shape), of any strides: the point, T there, and z^0.
+        z, residual, anchor: (batch, *shape), of any strides: z, T z and z^0.
         step_size: rho.
-        pull: w of every row, in [0, 1].
+        pull: w, one number per row in [0, 1].
     """
-    call = _reference if wants_gradient(z, residual, anchor, pull) else _halpern
-    return call(z, residual, anchor, step_size, pull)
+    return _halpern(z, residual, anchor, step_size, pull)
 
 
 def _reference(
@@ -41,7 +44,7 @@ def _reference(
     image = widened(z, wide) - step_size * widened(residual, wide)
     weight = widened(pull, wide).reshape((-1,) + (1,) * (z.dim() - 1))
     following = image - weight * (image - widened(anchor, wide))
-    return frozen(None, widened(following, z.dtype), z)
+    return keep_finished(None, widened(following, z.dtype), z)
 
 
 @jit
@@ -71,7 +74,7 @@ def _halpern_kernel(
 
 def _launch(z: Tensor, residual: Tensor, anchor: Tensor, step_size: float, pull: Tensor) -> Tensor:
     following = torch.empty_like(z)
-    run(
+    launch(
         _halpern_kernel,
         (following, z, residual, anchor),
         0,

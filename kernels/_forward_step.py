@@ -1,7 +1,11 @@
-"""Forward step: z' = z - rho T z (the paper, equation 8), with the sums of (z, T z).
+"""Forward step (the paper, equation 8), with the sums of (z, T z):
 
-Least traffic: read z and T z, write z': 3 elements moved per element. With a previous point, for
-the monitors, 5: the sums themselves move nothing.
+    z' = z - rho T z
+
+The sums are formed from elements that the update reads anyway, so that they move nothing.
+
+Least traffic: read z and T z, write z': 3 elements moved per element. With a previous point, which
+monitors ask for, 5.
 """
 
 from __future__ import annotations
@@ -10,29 +14,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fixpoint.kernels.library import operator, wants_gradient
-from fixpoint.kernels.row_sums import (
+from fixpoint.kernels._row_sums import (
     RowSums,
-    accumulation_dtype,
     empty_sums,
-    frozen,
     named_sums,
     put_row_sums,
     sums_count,
     sums_reference,
-    widened,
 )
-from fixpoint.kernels.walk import (
-    flags,
-    jit,
-    load,
-    per_row,
-    place,
-    put_no_sums,
-    run,
-    store,
-    tl,
-)
+from fixpoint.kernels.device import jit, load, place, put_nan_sums, store, tl
+from fixpoint.kernels.dispatch import operator
+from fixpoint.kernels.finished_rows import flags, keep_finished
+from fixpoint.kernels.launch import launch, per_row
+from fixpoint.kernels.summation import accumulation_dtype, widened
 
 
 def forward_step(
@@ -43,7 +37,7 @@ def forward_step(
     """`z - step_size * residual`, in the dtype of `z`.
 
     Args:
-        z, residual: (batch, *shape), of any strides; T z may be in 16 bits beside a wider z.
+        z, residual: (batch, *shape), of any strides: z and T z. T z may have 16 bits, z more.
         step_size: rho; a number, or a tensor of one number or one per row, (batch, 1, ...).
     """
     return _call(z, residual, step_size, False, None, None)[0]
@@ -57,12 +51,12 @@ def forward_step_with_sums(
     previous: tuple[Tensor, Tensor] | None = None,
     done: Bool[Tensor, " batch"] | None = None,
 ) -> tuple[Float[Tensor, "batch *shape"], RowSums]:
-    """`forward_step`, and the sums of z and T z.
+    """`forward_step`, and the sums of (z, T z).
 
     Args:
         z, residual, step_size: see `forward_step`.
-        previous: the point before z and T there; with them come the sums of the pair.
-        done: rows to leave alone: z' = z there, and the sums are NaN.
+        previous: the point before z, and T there; the sums of the pair are then returned, too.
+        done: finished rows. They keep z, and their sums are NaN.
     """
     following, sums = _call(z, residual, step_size, True, previous, done)
     return following, named_sums(sums)
@@ -78,8 +72,7 @@ def _call(
 ) -> tuple[Tensor, Tensor]:
     number, rows = (1.0, step_size) if isinstance(step_size, Tensor) else (step_size, None)
     before, value_before = previous or (None, None)
-    call = _reference if wants_gradient(z, residual, rows) else _forward_step
-    return call(z, residual, number, rows, sums, before, value_before, done)
+    return _forward_step(z, residual, number, rows, sums, before, value_before, done)
 
 
 def _reference(
@@ -96,7 +89,7 @@ def _reference(
     rho = step_size if row_step_size is None else widened(row_step_size, wide)
     following = widened(widened(z, wide) - rho * widened(residual, wide), z.dtype)
     found = sums_reference(sums, z, residual, previous_point, previous_residual, done)
-    return frozen(done, following, z), found
+    return keep_finished(done, following, z), found
 
 
 @jit
@@ -123,7 +116,7 @@ def _forward_step_kernel(
     if done is not None:
         if tl.load(done + row) != 0:
             store(following, row, index, inside, sizes, x)
-            put_no_sums(partial, row, rows, block, blocks, SUMS)
+            put_nan_sums(partial, row, rows, block, blocks, SUMS)
             return
     t = load(residual, row, index, inside, sizes, ACC)
     rho = tl.full((), step_size, ACC)
@@ -148,7 +141,7 @@ def _launch(
     done: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     following = torch.empty_like(z)
-    found = run(
+    found = launch(
         _forward_step_kernel,
         (following, z, residual, previous_point, previous_residual),
         sums_count(sums, previous_point),
