@@ -19,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.pictures.example import PHOTOGRAPH
 from fixpoint.adapters.pictures.observations import from_levels, to_levels
 from fixpoint.adapters.pictures.pictures import as_pictures
@@ -33,12 +35,15 @@ from fixpoint.checkpoints.whole_file import write_whole
 STEPS = 3
 """Step maps that are fitted: later ones bring less than their noise."""
 
+SIDE = 64
+"""Of the photographs: a few latent cells are enough."""
+
 PROBE_SIZE = 0.02
 """Length of the central differences of D, of latents with standard deviation about 1."""
 
-PICTURES, PICTURES_FOR_CURVATURE = 24, 6
+PICTURES, PICTURES_FOR_CURVATURE = 64, 6
 
-RIDGE = 1e-3
+RIDGE = 1e-2
 """Of the least squares for the maps, relative to the mean square of T z_k."""
 
 Pair = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
@@ -256,3 +261,30 @@ def example_photographs(side: int, count: int = PICTURES) -> Float[Tensor, "coun
         crop = crop.flip(-1) if index % 2 else crop
         crops.append(crop.transpose(-1, -2) if index % 4 > 1 else crop)
     return torch.stack(crops)
+
+
+def photographs_for(
+    autoencoder: Autoencoder, like: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "count 3 side side"]:
+    """Photographs of the smallest square size from `SIDE` on that the autoencoder takes, or of the
+    shorter side of `like`."""
+    rules = autoencoder.sizes.rules[-2:]
+    shortest = min(like.shape[-2:])
+    sides = (side for side in range(SIDE, 4 * SIDE + 1) if all(rule.holds(side) for rule in rules))
+    side = next(sides, shortest)
+    return example_photographs(side).to(autoencoder.device)
+
+
+_CALIBRATIONS: WeakKeyDictionary[Autoencoder, Calibration] = WeakKeyDictionary()
+
+
+def calibration_of(
+    autoencoder: Autoencoder, like: Float[Tensor, "batch 3 height width"]
+) -> Calibration:
+    """What was measured of this autoencoder; measured now where it was not."""
+    found = _CALIBRATIONS.get(autoencoder)
+    if found is None:
+        pair = autoencoder.encode, autoencoder.decode
+        found = calibrate(pair, photographs_for(autoencoder, like))
+        _CALIBRATIONS[autoencoder] = found
+    return found

@@ -15,11 +15,11 @@ from fixpoint.adapters.autoencoders.calibration import calibration_of, photograp
 from fixpoint.adapters.inversion import verdict
 from fixpoint.adapters.inversion.gradient_inversion import frozen
 from fixpoint.adapters.inversion.look import Look
+from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.inversion.settle import (
     EXPLAINED,
     LEAST_FLOOR,
     UNEXPLAINED,
-    Rows,
     Task,
     by_gradient,
     without_gradients,
@@ -32,6 +32,8 @@ from fixpoint.status import Status
 
 Gradients = Literal["auto", "never", "always"]
 GRADIENTS = ("auto", "never", "always")
+
+METHOD = "fixed-point iteration"
 
 PIXELS_AT_ONCE = 2**18
 """Of the rows that go through a gradient step together, where no memory budget says more: batches
@@ -55,6 +57,91 @@ def check_gradients(gradients: str, memory_budget: int | None) -> None:
 def floors(observation: Observation, batch: int) -> Float[Tensor, " batch"]:
     """The misfit that the noise of the observation leaves; infinite where that is unknown."""
     return observation.noise_levels(batch).double().clamp(min=LEAST_FLOOR)
+
+
+def can_be_settled(autoencoder: Autoencoder, observation: Observation) -> bool:
+    """Whether other methods know what to do: RGB pictures of which nothing is hidden, in a model of
+    32 bits, or of 16 whose rounding stays below the first steps."""
+    return (
+        autoencoder.medium == "picture"
+        and autoencoder.sample_channels == 3
+        and not observation.hides
+        and bool(observation.noise_levels(1).isfinite().all())
+    )
+
+
+def judged(
+    autoencoder: Autoencoder,
+    values: Tensor,
+    latent: Tensor,
+    observation: Observation,
+    shown: Observation,
+    solution: Solution,
+) -> Rows:
+    """The rows of a run that the caller designed: as they are, with what they came to."""
+    evaluations = solution.evaluations.cpu()
+    if not can_be_settled(autoencoder, observation):
+        verdicts = [
+            Verdict(Outcome.UNJUDGED, METHOD, f"not judged; the iteration ended: {status.message}")
+            for status in solution.status
+        ]
+        return Rows(latent, evaluations, verdicts)
+    floor = torch.maximum(floors(observation, len(values)), floors(shown, len(values)))
+    task = _task(autoencoder, values, latent, observation, floor, [""] * len(values))
+    with torch.no_grad():
+        misfit = torch.cat([_misfit(task, latent, row) for row in range(len(values))])
+    verdicts = [
+        _of_the_iteration(status, float(size), float(level))
+        for status, size, level in zip(solution.status, misfit, floor, strict=True)
+    ]
+    return Rows(latent, evaluations, verdicts)
+
+
+def by_gradients_alone(
+    autoencoder: Autoencoder,
+    values: Tensor,
+    start: Tensor,
+    observation: Observation,
+    shown: Observation,
+    memory_budget: int | None,
+    progress: bool,
+) -> Rows:
+    """Every row by gradients, from E(x)."""
+    batch = len(values)
+    floor = torch.maximum(floors(observation, batch), floors(shown, batch))
+    task = _task(autoencoder, values, start, observation, floor, [""] * batch)
+    groups = _groups(task, torch.arange(batch), autoencoder, "always", memory_budget)[1]
+    parts = []
+    for group in tqdm(groups, disable=not progress, desc="gradient steps"):
+        part = task.select(group.to(values.device))
+        with frozen(autoencoder.parameters()):
+            everything = torch.ones(len(group), dtype=torch.bool)
+            parts.append(by_gradient(part, everything, part.start))
+    return Rows(
+        torch.cat([start[:0], *(each.latent for each in parts)]),
+        torch.cat([torch.zeros(0, dtype=torch.long), *(each.evaluations for each in parts)]),
+        [verdict for each in parts for verdict in each.verdicts],
+    )
+
+
+def _task(
+    autoencoder: Autoencoder,
+    values: Tensor,
+    start: Tensor,
+    observation: Observation,
+    floor: Tensor,
+    why: list[str],
+) -> Task:
+    return Task(
+        pair=(autoencoder.encode, autoencoder.decode),
+        image=values,
+        start=start,
+        observation=observation,
+        floor=floor,
+        why=why,
+        calibrated=lambda: calibration_of(autoencoder, values),
+        photographs=lambda: photographs_for(autoencoder, values),
+    )
 
 
 def settled(
@@ -84,17 +171,7 @@ def settled(
     latent = solution.z.clone()
     evaluations = solution.evaluations.cpu().clone()
     floor = torch.maximum(floors(observation, batch), floors(shown, batch))
-    pair = autoencoder.encode, autoencoder.decode
-    task = Task(
-        pair,
-        values,
-        start,
-        observation,
-        floor,
-        _reasons(solution),
-        lambda: calibration_of(autoencoder, values),
-        lambda: photographs_for(autoencoder, values),
-    )
+    task = _task(autoencoder, values, start, observation, floor, _reasons(solution))
     with torch.no_grad():
         misfit = torch.cat([_misfit(task, latent, row) for row in range(batch)])
     refuted = torch.tensor([status is Status.REFUTED for status in solution.status])
@@ -139,12 +216,11 @@ def _reasons(solution: Solution) -> list[str]:
 
 
 def _of_the_iteration(status: Status, misfit: float, floor: float) -> Verdict:
-    method = "fixed-point iteration"
     if not math.isfinite(misfit) or status is Status.NONFINITE:
-        return Verdict(Outcome.FAILED, method, "failed: E(D(.)) returned NaN or infinity")
+        return Verdict(Outcome.FAILED, METHOD, "failed: E(D(.)) returned NaN or infinity")
     if not math.isfinite(floor) or misfit <= EXPLAINED * floor:
-        return Verdict(Outcome.EXPLAINED, method, verdict.explained(misfit))
-    return Verdict(Outcome.UNFINISHED, method, verdict.unfinished(misfit))
+        return Verdict(Outcome.EXPLAINED, METHOD, verdict.explained(misfit))
+    return Verdict(Outcome.UNFINISHED, METHOD, verdict.unfinished(misfit))
 
 
 def _groups(

@@ -29,6 +29,8 @@ from fixpoint.adapters.inversion.backward_pass import checkpointed, frozen
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion, finish, synchronize
 from fixpoint.adapters.inversion.row_lbfgs import RowLBFGS
+from fixpoint.adapters.inversion.rows import Rows
+from fixpoint.adapters.inversion.verdict import Outcome, Verdict
 from fixpoint.adapters.pictures.composed_observations import Masked
 from fixpoint.adapters.pictures.observations import (
     Observation,
@@ -122,7 +124,11 @@ def invert_by_gradient(
     synchronize(autoencoder)
     seconds = time.perf_counter() - started
     count = torch.full((len(values),), steps, dtype=torch.long)
-    return finish(autoencoder, values, best, count, seconds, observation)
+    method = f"gradient descent by {'L-BFGS' if optimizer == 'lbfgs' else 'Adam'}"
+    verdict = Verdict(Outcome.UNJUDGED, method, f"not judged: {steps} steps of {method}")
+    return finish(
+        autoencoder, values, Rows(best, count, [verdict] * len(best)), seconds, observation
+    )
 
 
 def _check_options(

@@ -12,6 +12,14 @@ from torch import Tensor
 from fixpoint import kernels, schedules
 from fixpoint._solve import solve
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.inversion.choice import (
+    Gradients,
+    by_gradients_alone,
+    can_be_settled,
+    check_gradients,
+    judged,
+    settled,
+)
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
 from fixpoint.adapters.inversion.defaults import (
     default_iterator,
@@ -19,9 +27,12 @@ from fixpoint.adapters.inversion.defaults import (
     default_stop,
     regularised_stop,
 )
+from fixpoint.adapters.inversion.look import Look
 from fixpoint.adapters.inversion.reading import check_observation, readable
 from fixpoint.adapters.inversion.regularised import Prior, RegularisedInversion, regularised
 from fixpoint.adapters.inversion.result import Inversion, finish, synchronize
+from fixpoint.adapters.inversion.rows import Rows
+from fixpoint.adapters.inversion.verdict import Outcome, Verdict
 from fixpoint.adapters.pictures.observations import Identity, Observation, as_observation
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Adam, ForwardStep
@@ -41,12 +52,20 @@ def invert(
     rtol: float = 1e-6,
     stop: Sequence[StopRule] | None = None,
     keep: str | None = None,
+    gradients: Gradients = "auto",
+    memory_budget: int | None = None,
     value_range: tuple[float, float] | None = None,
     compile: bool = False,
     callback: Callable[[Iterate], object] | None = None,
     progress: bool = False,
 ) -> Inversion:
-    """The latent whose decoding is the picture, without gradients.
+    """The latent whose decoding is the picture, by the method that fits the pair.
+
+    Every row begins with the fixed-point iteration, without gradients. A row whose residual does
+    not fall in the first steps as it does where the theorem holds, or that comes to rest far above
+    what the observation leaves, is settled by another method; `Inversion.verdicts` says which, and
+    why. Where the caller names `iterator`, `stop`, `keep` or `prior`, his method is run to its end
+    and only judged.
 
     Args:
         autoencoder: the encoder/decoder pair that made the picture.
@@ -70,6 +89,11 @@ def invert(
         keep: what a row that ends without success returns, see `solve`; by default its point of
             least deviation from the picture ("deviation_level"), with a prior that of least
             residual ("best").
+        gradients: "auto": rows that are settled by another method may use gradients of D, where
+            it has them. "never": none do; they take steps that were calibrated on pictures that
+            the pair makes itself. "always": every row goes by gradients, without the iteration.
+        memory_budget: bytes that gradient steps may add to memory; rows share it. Where one row
+            needs more, it is settled without gradients.
         value_range: of float input, see `as_pictures`.
         compile: see `DecoderInversion`. Pictures that follow in the same size find the autoencoder
             compiled.
@@ -81,6 +105,10 @@ def invert(
     """
     if prior is None and prior_weight is not None:
         raise ValueError("prior_weight weighs a prior, and none is given")
+    check_gradients(gradients, memory_budget)
+    chosen = any(each is not None for each in (iterator, stop, keep, prior))
+    if chosen and gradients == "always":
+        raise ValueError("gradients='always' runs no iterator: give no iterator, stop, keep, prior")
     pictures = readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
@@ -96,9 +124,21 @@ def invert(
         if prior is None
         else regularised(*pair, values, seen, prior, prior_weight, compile=compile)
     )
+    settles = not chosen and can_be_settled(autoencoder, seen)
+    if gradients == "always":
+        if not settles:
+            raise ValueError(f"gradients='always' is for RGB pictures, and not for {seen!r}")
+        rows = by_gradients_alone(
+            autoencoder, values, operator.start, seen, pictures.observation, memory_budget, progress
+        )
+        synchronize(autoencoder)
+        seconds = time.perf_counter() - started
+        return finish(autoencoder, values, rows, seconds, seen)
     if stop is None:
         choose = default_stop if prior is None else regularised_stop
         stop = choose(seen, pictures, autoencoder.dtype)
+        if settles:
+            stop = (*stop, Look())
     if iterator is None:
         iterator = default_iterator(seen, autoencoder.dtype) if prior is None else ForwardStep()
     if keep is None:
@@ -114,20 +154,26 @@ def invert(
         callback=callback,
         progress=progress,
     )
-    latent = solution.z
-    if isinstance(operator, RegularisedInversion):
-        latent = operator.latent(latent)
+    if settles:
+        rows = settled(
+            autoencoder,
+            values,
+            operator.start,
+            seen,
+            pictures.observation,
+            solution,
+            gradients,
+            memory_budget,
+            progress,
+        )
+    else:
+        latent = solution.z
+        if isinstance(operator, RegularisedInversion):
+            latent = operator.latent(latent)
+        rows = judged(autoencoder, values, latent, seen, pictures.observation, solution)
     synchronize(autoencoder)
     seconds = time.perf_counter() - started
-    return finish(
-        autoencoder,
-        values,
-        latent,
-        solution.evaluations,
-        seconds,
-        seen,
-        solution,
-    )
+    return finish(autoencoder, values, rows, seconds, seen, solution)
 
 
 def invert_by_paper(
@@ -179,4 +225,7 @@ def invert_by_encoder(
     synchronize(autoencoder)
     seconds = time.perf_counter() - started
     none = torch.zeros(len(values), dtype=torch.long)
-    return finish(autoencoder, values, latent, none, seconds, Identity())
+    verdict = Verdict(Outcome.UNJUDGED, "encoder", "the encoder's latent, as it is")
+    return finish(
+        autoencoder, values, Rows(latent, none, [verdict] * len(values)), seconds, Identity()
+    )

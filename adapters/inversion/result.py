@@ -11,6 +11,8 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.inversion.rows import Rows
+from fixpoint.adapters.inversion.verdict import Outcome, Verdict
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.solution import Solution
@@ -30,7 +32,8 @@ class Inversion:
         seconds: of the whole batch, with E(x) and whatever had to be compiled, without the
             reconstruction.
         observation: what was taken to have happened to the decoder's output.
-        solution: the solver's account of the run; None where no solver ran.
+        solution: the solver's account of the fixed-point iteration; None where none ran.
+        verdicts: per row, the outcome, the method and a sentence; see `Verdict`.
     """
 
     latent: Float[Tensor, "batch channels rows columns"]
@@ -40,6 +43,27 @@ class Inversion:
     seconds: float
     observation: Observation
     solution: Solution | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def method(self) -> tuple[str, ...]:
+        """What made the latent of each row."""
+        return tuple(each.method for each in self.verdicts)
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What each row came to, and why by this method, in a sentence."""
+        return tuple(each.sentence for each in self.verdicts)
+
+    @property
+    def outcome(self) -> tuple[Outcome, ...]:
+        """What each row came to, as one of a few."""
+        return tuple(each.outcome for each in self.verdicts)
+
+    @property
+    def success(self) -> tuple[bool, ...]:
+        """Whether D(latent) is the picture up to what the observation, or noise, explains."""
+        return tuple(each.outcome.success for each in self.verdicts)
 
     @property
     def psnr_db(self) -> Float[Tensor, " batch"]:
@@ -86,21 +110,22 @@ def nmse_db(
 def finish(
     autoencoder: Autoencoder,
     values: Tensor,
-    latent: Tensor,
-    evaluations: Tensor,
+    rows: Rows,
     seconds: float,
     observation: Observation,
     solution: Solution | None = None,
 ) -> Inversion:
-    decoded = autoencoder.decode(latent)
+    """The result, with the reconstruction."""
+    decoded = autoencoder.decode(rows.latent)
     return Inversion(
-        latent=latent,
+        latent=rows.latent,
         picture=values,
         reconstruction=decoded if autoencoder.medium == "audio" else decoded.clamp(-1, 1),
-        evaluations=evaluations,
+        evaluations=rows.evaluations,
         seconds=seconds,
         observation=observation,
         solution=solution,
+        verdicts=tuple(rows.verdicts),
     )
 
 

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders import calibration
 from fixpoint.adapters.autoencoders.calibration import Calibration, Pair, apply_map
 from fixpoint.adapters.inversion import verdict
+from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.inversion.verdict import LEVEL, Outcome, Verdict
 from fixpoint.adapters.inversion.whitened_lbfgs import (
     Descent,
@@ -33,6 +34,7 @@ from fixpoint.adapters.inversion.whitened_lbfgs import (
     noise_beside,
 )
 from fixpoint.adapters.pictures.observations import Observation
+from fixpoint.trees.rows import expand_rows
 
 GRADIENT_STEPS = 150
 NOISY_STEPS = 25
@@ -47,17 +49,12 @@ EXPLAINED, UNEXPLAINED = 1.25, 2.0
 CAUTION, CAUTION_WHERE_REFUTED = 2.0, 4.0
 """Of sigma: what a misfit says of the noise along the directions that D can draw is uncertain."""
 
-WITHOUT_PICTURE = 1.1
-"""Misfit over that of a picture the pair made itself, from which a mapped row is unexplained."""
+AS_ITS_OWN, AS_ANOTHER = 1.4, 1.6
+"""Misfit of a mapped row over that of a picture the pair made of the row itself: up to the first it
+is taken for the decoder's, from the second on it is not, and in between in part."""
 
-
-@dataclass(frozen=True)
-class Rows:
-    """Latents of some rows and what they came to."""
-
-    latent: Float[Tensor, "batch channels *cells"]
-    evaluations: Int[Tensor, " batch"]
-    verdicts: list[Verdict]
+SHORTENED = 0.75
+"""Share of the mapped steps that is taken: the maps were fitted to other pictures."""
 
 
 @dataclass(frozen=True)
@@ -238,14 +235,14 @@ def _mapped(task: Task) -> tuple[Tensor, int, Tensor]:
     for matrix in maps:
         seen = twice.observe(decode(z), image)[0]
         z = z - apply_map(matrix, encode(seen) - start)
-    misfit = (decode(z).clamp(-1, 1) - image).flatten(1).double().square().mean(1).sqrt().cpu()
-    improves = task.calibrated().mapped_db < task.calibrated().encoder_db
-    kept = (misfit[:batch] <= WITHOUT_PICTURE * misfit[batch:]) & improves
-    row = torch.arange(batch)
-    latent = torch.where(
-        kept[row].to(z.device).reshape(-1, *[1] * (z.dim() - 1)), z[:batch], task.start
-    )
-    return latent, 2 * len(maps) + 2, kept
+    misfit = (decode(z).clamp(-1, 1) - image).flatten(1).double().square().mean(1).sqrt()
+    ratio = misfit[:batch] / misfit[batch:].clamp(min=torch.finfo(misfit.dtype).tiny)
+    trust = ((AS_ANOTHER - ratio) / (AS_ANOTHER - AS_ITS_OWN)).clamp(0, 1)
+    if task.calibrated().mapped_db >= task.calibrated().encoder_db:
+        trust = torch.zeros_like(trust)
+    share = expand_rows((SHORTENED * trust).to(z.dtype), task.start)
+    latent = task.start + share * (z[:batch] - task.start)
+    return latent, 2 * len(maps) + 2, (trust > 0).cpu()
 
 
 @torch.no_grad()
