@@ -7,6 +7,9 @@ from fixpoint.adapters.autoencoders.diffusers_autoencoder import (  # noqa: F401
     DiffusersAutoencoder as _DiffusersAutoencoder,
 )
 from fixpoint.adapters.autoencoders.diffusers_classes import AutoencoderClass, autoencoder_classes
+from fixpoint.adapters.autoencoders.function_autoencoder import (  # noqa: F401  registers itself
+    FunctionAutoencoder as _FunctionAutoencoder,
+)
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, OneStepFlow
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion

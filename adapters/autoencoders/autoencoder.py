@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -218,6 +218,58 @@ class Autoencoder(ABC):
         if name not in EMBEDDED:
             raise ValueError(f"embedded autoencoders: {', '.join(EMBEDDED)}; got {name!r}")
         return _constructors["embedded"](name, dtype=dtype, device=device)
+
+    @classmethod
+    def from_functions(
+        cls,
+        encode: Callable[[Tensor], Any],
+        decode: Callable[[Tensor], Any],
+        *,
+        value_range: tuple[float, float] = (-1, 1),
+        medium: Medium = "picture",
+        modules: Iterable[torch.nn.Module] = (),
+        size: int | tuple[int, ...] | None = None,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        name: str | None = None,
+    ) -> Autoencoder:
+        """Take any two callables, of torch or not, once a few small inputs went through them.
+
+        `autoencoder.probe` tells what was found: the factor and channels, which sizes come back,
+        whether rows must be given one by one, whether autograd goes through.
+
+        Args:
+            encode: from RGB pictures (batch, 3, height, width) to latents (batch, channels, rows,
+                columns); of videos (batch, 3, frames, height, width) to (batch, channels, latent
+                frames, rows, columns). A function: of a distribution, its mode.
+            decode: from latents to pictures or videos of the same shape as before.
+            value_range: of the pictures that they take and return.
+            medium: "picture" or "video".
+            modules: the torch modules that hold the weights, for their dtype and device, for
+                copies, digests and the gradient methods; by default those that the callables are,
+                belong to or refer to by name.
+            size: (height, width), or (frames, height, width), that comes back; by default it is
+                looked for.
+            dtype, device: of the tensors that the callables take; by default those of the
+                modules' weights, else float32 on the CPU. Nothing is moved or converted.
+            name: for messages and reports; it should tell one set of weights from another where
+                no modules hold them.
+
+        Raises:
+            TypeError, ValueError: they are no such functions: with what they did, what is expected
+                and how to mend it.
+        """
+        return _constructors["from_functions"](
+            encode,
+            decode,
+            value_range=value_range,
+            medium=medium,
+            modules=modules,
+            size=size,
+            dtype=dtype,
+            device=device,
+            name=name,
+        )
 
 
 Constructor = TypeVar("Constructor", bound=Callable[..., Autoencoder])

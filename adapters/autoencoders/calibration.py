@@ -92,7 +92,13 @@ class Calibration:
                 tensors = {name: file.get_tensor(name) for name in _TENSORS}
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} holds no calibration of a pair: {error}") from error
-        return cls(**tensors, **numbers)
+        return cls(
+            tensors["curvature"],
+            tensors["maps"],
+            tensors["spread"],
+            numbers["encoder_db"],
+            numbers["mapped_db"],
+        )
 
     def __repr__(self) -> str:
         return (

@@ -83,7 +83,7 @@ BY_128 = Pixels((127.5 / 128,), (127.5 / 128 - 1,))
 
 @dataclass(frozen=True)
 class Layout:
-    """The arrangement of latents in pipelines, and back to the model's own.
+    """How pipelines arrange latents, where the model arranges them otherwise.
 
     Attributes:
         channels: of the pipeline's latents for every one of the model's.
@@ -101,8 +101,8 @@ class Convention:
     Attributes:
         medium: "picture" (batch, colours, height, width), "video" (batch, colours, frames, height,
             width) or "audio" (batch, channels, samples), or (batch, channels, frames, mel bins).
-        channels: the name in the configuration of the number of latent channels.
-        colours: of a model, what channels go in and come out.
+        channels: the entry of the configuration that holds the number of latent channels.
+        colours: of a model, how many channels go in and come out.
         encode: x to raw latents, by the mode of the posterior.
         decode: raw latents to x.
         factor: of a model: pixels, or samples, per latent cell along a side.
@@ -113,10 +113,11 @@ class Convention:
         layout: of latents in its pipelines, where that is not the model's own.
         upcast: whether pipelines run a float16 model in float32 where `config.force_upcast` says
             so.
-        alone: rows go through the model one by one: it mixes, or does not take, several.
-        settings: fields of `Settings` that it has.
-        needs_tiling: whether it computes in tiles alone.
-        tidy: called after every pass, whatever happened: drops what the pass left on the model.
+        alone: rows go through the model one by one, because it mixes several or refuses them.
+        settings: the fields of `Settings` that the class has.
+        needs_tiling: whether the class computes in tiles only.
+        tidy: called after every pass, also after an error: removes what the pass left on the
+            model.
         refuse: why a configuration cannot be taken; None where it can.
         looks_back: of videos, where E and D never look ahead and treat all latent frames but the
             first alike: how many latent frames go through them together. The tests check this.
@@ -168,6 +169,6 @@ class Convention:
 
 @dataclass(frozen=True)
 class Refused:
-    """A class that is no encoder/decoder pair of ours, and why."""
+    """A class that cannot be taken, and why."""
 
     reason: str

@@ -26,7 +26,8 @@ def frames_first(model: Any, raw: Tensor, settings: Settings) -> Tensor:
 
 
 def unquantised(model: Any, raw: Tensor, settings: Settings) -> Tensor:
-    """Quantising would make E(D(.)) constant piece by piece; Kandinsky's pipelines do not."""
+    """Quantised latents would make E(D(.)) piecewise constant; Kandinsky's pipelines do not
+    quantise either."""
     return model.decode(raw, force_not_quantize=True).sample
 
 
@@ -35,7 +36,7 @@ def first_frame(model: Any, raw: Tensor, settings: Settings) -> Tensor:
 
 
 def in_chunks(model: Any, raw: Tensor, settings: Settings) -> Tensor:
-    """Frames of every video, `decode_chunk_size` at a time: chunks do not see each other."""
+    """The frames of every video, `decode_chunk_size` at a time; chunks are independent."""
     decoded = [
         model.decode(part.transpose(1, 2).flatten(0, 1), num_frames=part.shape[2])
         .sample.unflatten(0, (len(raw), part.shape[2]))
@@ -46,7 +47,7 @@ def in_chunks(model: Any, raw: Tensor, settings: Settings) -> Tensor:
 
 
 def at_timestep(model: Any, raw: Tensor, settings: Settings) -> Tensor:
-    """LTX: conditioned on a timestep and with noise injected, where the configuration says so."""
+    """LTX decoders take a timestep, and add noise, where the configuration says so."""
     time = None
     if model.config.timestep_conditioning:
         time = raw.new_full((len(raw),), settings.decode_timestep)
@@ -56,7 +57,7 @@ def at_timestep(model: Any, raw: Tensor, settings: Settings) -> Tensor:
 
 
 def from_repeated_noise(model: Any, raw: Tensor, settings: Settings) -> Tensor:
-    """The consistency decoder starts from noise: every row from the same, whatever the batch."""
+    """The consistency decoder starts from noise, here the same for every row of every batch."""
     scheduler = model.decoder_scheduler
     kept = dict(vars(scheduler))
     try:
@@ -69,7 +70,7 @@ def from_repeated_noise(model: Any, raw: Tensor, settings: Settings) -> Tensor:
 
 @contextmanager
 def repeated_noise(device: torch.device, seed: int) -> Iterator[None]:
-    """The global generators start from `seed` inside, and are left as they were."""
+    """The global generators start from `seed` inside the block and are restored after it."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

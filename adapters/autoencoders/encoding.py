@@ -36,7 +36,7 @@ def one_frame(model: Any, x: Tensor) -> Tensor:
 
 
 def after_repeated_start(model: Any, x: Tensor) -> Tensor:
-    """A causal VidTok wants the first frame repeated in front, as its `forward` does."""
+    """The first frame is repeated in front, as by `forward` of a causal VidTok."""
     if model.is_causal:
         first = x[:, :, :1].expand(-1, -1, model.temporal_compression_ratio - 1, -1, -1)
         x = torch.cat((first, x), dim=2)
@@ -44,9 +44,8 @@ def after_repeated_start(model: Any, x: Tensor) -> Tensor:
 
 
 def from_mel(model: Any, x: Tensor) -> Tensor:
-    """MMAudio's `encode` takes a waveform, its `decode` gives a mel spectrogram: the pair is that
-    of mel spectrograms, inside."""
+    """The pair of mel spectrograms inside MMAudio, whose own `encode` takes a waveform."""
     hook = getattr(model, "_hf_hook", None)
-    if hook is not None:  # what diffusers does in front of `encode`: bring the weights
+    if hook is not None:  # brings the weights, as diffusers does before `encode`
         hook.pre_forward(model)
     return model.vae.encode(x).chunk(2, dim=1)[0]

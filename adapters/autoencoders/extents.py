@@ -19,7 +19,7 @@ from fixpoint.adapters.autoencoders.sizes import (
 
 
 def halvings(name: str) -> Callable[[Any], int]:
-    """2 for every block but the last."""
+    """A factor of 2 for every block except the last."""
     return lambda model: 2 ** (len(model.config[name]) - 1)
 
 
@@ -39,7 +39,7 @@ def in_fours(model: Any) -> int:
 
 
 def longcat_factor(model: Any) -> int:
-    """Its constructor lengthens or cuts the strides to one for every multiplier."""
+    """LongCat pads or cuts the strides to the number of multipliers."""
     blocks = len(model.config.c_mults or (1, 2, 4, 8, 16))
     strides = list(model.config.strides or [2])
     return math.prod((strides + [strides[-1]] * blocks)[:blocks])
@@ -74,24 +74,24 @@ def every_frame(model: Any) -> Rule:
 
 
 def cogvideo_frames(model: Any) -> Rule:
-    """Frames go in eights, latents in twos, and an odd one out stands for a single frame."""
+    """CogVideoX takes eight frames, or two latent frames, at a time; one left over is alone."""
     return Rule("8k or 8k + 1", lambda frames: frames >= 1 and frames % 8 in (0, 1))
 
 
 def cosmos_frames(model: Any) -> Rule:
-    """8k + 1, as far as the statistics of the latents reach: they differ from frame to frame."""
+    """8k + 1, at most as many as there are statistics: every latent frame has its own."""
     step, mean = model.config.temporal_compression_ratio, model.config.latents_mean
     known = None if mean is None else len(mean) // model.config.latent_channels
     return one_more_than_multiples_of(step, most=None if known is None else (known - 1) * step + 1)
 
 
 def allegro_rules(model: Any) -> tuple[Rule, ...]:
-    """It decodes in windows only, and leaves what they do not cover black."""
+    """Allegro decodes in windows, and leaves black what no window covers."""
     return tuple(tiles(*pair) for pair in zip(model.kernel, model.stride, strict=True))
 
 
 def minimax_frames(model: Any) -> Rule:
-    """Clips of `clip_length`; with tokens dropped at the end, the last one comes back cut."""
+    """Clips of `clip_length` frames; where tokens are dropped, the last clip comes back shorter."""
     clip, drop = model.config.clip_length, model.config.token_drop
     cut = clip - model.frame_overlap if drop > 0 else 0
     if not drop:
@@ -105,7 +105,7 @@ def minimax_frames(model: Any) -> Rule:
 
 
 def minimax_rules(model: Any) -> tuple[Rule, ...]:
-    """Padding by reflection wants a second latent cell."""
+    """Padding by reflection needs a second latent cell."""
     reflects = model.config.spatial_padding_mode == "reflect"
     side = multiples_of(model.spatial_compression_ratio, least=2 if reflects else 1)
     return minimax_frames(model), side, side
@@ -118,8 +118,8 @@ def vidtok_frames(model: Any) -> Rule:
 
 
 def ltx_side(model: Any) -> int:
-    """LTX: counted block by block, for `spatial_compression_ratio` takes every block for one that
-    halves everything, unless the configuration says otherwise."""
+    """Pixels per cell of LTX, counted block by block: `spatial_compression_ratio` takes all blocks
+    for halvings of both time and space, unless the configuration sets it."""
     return model.config.patch_size * 2 ** _ltx_halvings(model, "spatial")
 
 
@@ -141,7 +141,7 @@ def _ltx_halvings(model: Any, axis: str) -> int:
 
 
 def ltx_rules(model: Any) -> tuple[Rule, ...]:
-    """Padding by reflection wants a second latent cell."""
+    """Padding by reflection needs a second latent cell."""
     reflects = model.config.get("decoder_spatial_padding_mode") == "reflect"
     side = multiples_of(ltx_side(model), least=2 if reflects else 1)
     return one_more_than_multiples_of(ltx_frames(model)), side, side
@@ -154,7 +154,7 @@ def mel_rules(model: Any) -> tuple[Rule, ...]:
 
 
 def rae_rules(model: Any) -> tuple[Rule, ...]:
-    """Its encoder resizes whatever it is given to one size, its decoder knows one size."""
+    """The encoder resizes every x to one size, and the decoder returns one size."""
     cells = model.encoder_input_size // model.config.encoder_patch_size
     return (exactly(cells * model.config.patch_size),) * 2
 

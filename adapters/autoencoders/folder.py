@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 MODELS = Path(__file__).parents[1] / "models"
-"""Where the models that come with the package lie."""
+"""The models that come with the package."""
 
 PARTS = ("vae", "movq", "vqvae")
-"""What pipelines call the folder of their autoencoder."""
+"""The folders of autoencoders in pipelines."""
 
 
 def autoencoder_folder(folder: Path) -> Path:
@@ -74,7 +74,7 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Any:
                 low_cpu_mem_usage=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # diffusers lets everything through that its parts raise
+    except Exception as error:  # diffusers does not bound what its parts raise
         message = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{folder} could not be loaded: {message}") from error
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
@@ -88,7 +88,7 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Any:
 
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
-    """Errors alone are reported inside the block."""
+    """diffusers reports errors only inside the block."""
     from diffusers.utils import logging
 
     level = logging.get_verbosity()

@@ -32,7 +32,7 @@ class PerFrame(Around):
         if not isinstance(pictures, Autoencoder):
             raise TypeError(
                 f"expected an Autoencoder, got {type(pictures).__name__}; wrap a diffusers model "
-                "with Autoencoder.from_diffusers"
+                "with Autoencoder.from_diffusers, or two functions with Autoencoder.from_functions"
             )
         if pictures.medium != "picture":
             raise ValueError(

@@ -36,14 +36,14 @@ def standardised(model: Any, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def standardised_by_buffers(model: Any, channels: int) -> tuple[Tensor, Tensor]:
-    """LTX: the statistics are buffers, beside a scaling factor in the configuration."""
+    """LTX keeps the statistics in buffers, and a scaling factor in the configuration."""
     buffers = {name: getattr(model, name).tolist() for name in ("latents_mean", "latents_std")}
     return shifted_or_standardised(_With(model, buffers), channels)
 
 
 def standardised_by_frame(model: Any, channels: int) -> tuple[Tensor, Tensor]:
-    """Cosmos 1: statistics of every channel and latent frame. The pipelines multiply by their
-    scheduler's `sigma_data` besides, which no autoencoder knows."""
+    """Cosmos 1 has statistics of every channel and latent frame. Its pipelines also multiply by
+    `sigma_data` of their scheduler, which the autoencoder does not know."""
     config = model.config
     if config.latents_mean is None:
         return unscaled(model, channels)
@@ -57,7 +57,7 @@ def standardised_by_frame(model: Any, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def standardised_by_mel_bin(model: Any, channels: int) -> tuple[Tensor, Tensor]:
-    """LTX 2's sound: statistics of every channel and latent mel bin."""
+    """The sound of LTX 2 has statistics of every channel and latent mel bin."""
     bins = model.config.mel_bins // model.mel_compression_ratio
     mean, std = (getattr(model, name).detach().float() for name in ("latents_mean", "latents_std"))
     if len(mean) != channels * bins:
@@ -69,7 +69,7 @@ def standardised_by_mel_bin(model: Any, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def batch_normalised(model: Any, channels: int) -> tuple[Tensor, Tensor]:
-    """Flux 2: the running statistics of a batch normalisation, on cells of 2 x 2."""
+    """Flux 2 scales cells of 2 x 2 by the running statistics of a batch normalisation."""
     variance = model.bn.running_var.detach().float() + model.config.batch_norm_eps
     return model.bn.running_mean.detach().float(), variance.rsqrt()
 
@@ -98,7 +98,7 @@ def numbers(
 
 
 class _With:
-    """A model whose configuration has more in it."""
+    """A model with further entries in its configuration."""
 
     def __init__(self, model: Any, more: dict[str, Any]) -> None:
         self.config = {**model.config, **more}

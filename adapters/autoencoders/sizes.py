@@ -1,8 +1,8 @@
-"""Which sizes an encoder and a decoder give back as they were.
+"""Which sizes of x come back from D(E(x)).
 
-Most decoders return whole latent cells, whatever the encoder was given: seven frames come back as
-five, 17 pixels as 16. An inversion compares D(z) with x value by value, so such an x is refused
-before any model runs. Nothing is ever resized, cut or padded.
+Most decoders return whole latent cells: seven frames come back as five, 17 pixels as 16. An
+inversion compares D(z) with x value by value, so such an x is refused before any model runs.
+Nothing is ever resized, cut or padded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 SEARCHED = 100_000
-"""How far a size that would do is looked for."""
+"""The range in which the nearest size that comes back is searched."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def multiples_of(factor: int, *, least: int = 1) -> Rule:
 
 
 def one_more_than_multiples_of(step: int, *, most: int | None = None) -> Rule:
-    """k * step + 1, for k >= 0: causal models keep the first frame by itself."""
+    """k * step + 1, for k >= 0: causal models encode the first frame alone."""
     words = f"{step}k + 1" if step > 1 else "at least 1"
     if most is None:
         return Rule(words, lambda size: size >= 1 and (size - 1) % step == 0)
@@ -58,12 +58,21 @@ def one_more_than_multiples_of(step: int, *, most: int | None = None) -> Rule:
 
 
 def tiles(kernel: int, stride: int) -> Rule:
-    """Sizes that windows of `kernel` cover completely, one every `stride`."""
+    """Sizes that windows of `kernel`, one every `stride`, cover completely."""
     if stride < 1:
         return exactly(kernel)
     return Rule(
         f"{kernel} + {stride}k", lambda size: size >= kernel and (size - kernel) % stride == 0
     )
+
+
+def progression(least: int, step: int) -> Rule:
+    """least + k * step, for k >= 0."""
+    if step == 1 and least == 1:
+        return any_size()
+    if least % step == 0:
+        return multiples_of(step, least=least // step)
+    return one_more_than_multiples_of(step) if least == 1 else tiles(least, step)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Sizes:
         Args:
             shape: of x.
             what: x is, as "video".
-            who: would not give it back: the name of the class.
+            who: the name of the class that would not give it back.
 
         Raises:
             ValueError: with every size that does not fit, the rule, and the sizes nearby that do.

@@ -8,7 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixpoint.adapters.commands.options import add_model, load_autoencoder, placement, sayer
+from fixpoint.adapters.commands.options import (
+    add_model,
+    load_autoencoder,
+    model_name,
+    placement,
+    sayer,
+)
 
 if TYPE_CHECKING:
     from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
@@ -107,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     for path, picture in every:
         _named(path, check_sides, picture, autoencoder.factor)
+        _named(path, autoencoder.check_shape, picture.shape)
 
     say(f"{autoencoder}")
     bar = not options.quiet and sys.stderr.isatty()
@@ -170,7 +177,9 @@ def _stored(options: argparse.Namespace) -> Calibration | None:
         return None
     if options.calibration is not None:
         reference = Calibration.load(options.calibration)
-    elif _decoder(options) in EMBEDDED and not Path(options.model).exists():
+    elif (
+        options.pair is None and _decoder(options) in EMBEDDED and not Path(options.model).exists()
+    ):
         reference = Calibration.embedded(_decoder(options))
     else:
         raise ValueError(
@@ -194,7 +203,7 @@ def _decoder(options: argparse.Namespace) -> str:
 
 
 def _load(options: argparse.Namespace) -> Autoencoder:
-    if options.model in AROUND_KL and not Path(options.model).exists():
+    if options.pair is None and options.model in AROUND_KL and not Path(options.model).exists():
         options = argparse.Namespace(**(vars(options) | {"model": _decoder(options)}))
     return load_autoencoder(options)
 
@@ -237,7 +246,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     from fixpoint.adapters.reports.versions import versions
 
     return {
-        "model": str(options.model),
+        "model": model_name(options),
         "dtype": options.dtype,
         "device": options.device,
         "false_positive_rate": options.false_positive_rate,

@@ -86,6 +86,7 @@ def demonstrate(
         say: called with a line a method, as they finish.
         progress: show progress bars.
     """
+    autoencoder.check_shape(picture.shape)
     with torch.no_grad():
         truth = autoencoder.encode(picture.to(autoencoder.device))
         seen = EightBit()(autoencoder.decode(truth))
@@ -138,6 +139,8 @@ def demonstrate(
         "the paper's Adam": paper,
         "ours": ours,
     }
+    if not autoencoder.differentiable:
+        del methods["gradient descent"]
     measurements, latents = [], {}
     for name, method in methods.items():
         method(lambda z: None, False, 2)  # two steps first, to warm the libraries up

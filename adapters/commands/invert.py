@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.commands.options import check_distinct
+from fixpoint.adapters.commands.options import check_distinct, model_name
 from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
 from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder, invert_by_paper
@@ -120,6 +120,7 @@ def _check_size(
 ) -> None:
     try:
         check_sides(values, autoencoder.factor)
+        autoencoder.check_shape(values.shape)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     sides = [side // autoencoder.factor for side in values.shape[-2:]]
@@ -236,7 +237,7 @@ def _write(
     reconstruction = options.out / f"{path.stem}.reconstruction.png"
     figure = options.out / f"{path.stem}.report.png"
     latent_files.write_latent(
-        latent, inversion.latent, {"scaling": "pipeline", "model": str(options.model)}
+        latent, inversion.latent, {"scaling": "pipeline", "model": model_name(options)}
     )
     image = to_pil(inversion.reconstruction[0])
     write_whole(reconstruction, lambda temporary: image.save(temporary, "PNG"))
@@ -247,7 +248,7 @@ def _write(
 
 def _settings(options: argparse.Namespace, autoencoder: Autoencoder) -> dict[str, Any]:
     return {
-        "model": str(options.model),
+        "model": model_name(options),
         "autoencoder": repr(autoencoder),
         "method": options.method,
         "dtype": options.dtype,

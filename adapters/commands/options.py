@@ -16,35 +16,55 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def add_model(
-    parser: argparse.ArgumentParser,
-    *,
-    default: str = "kl",
-    embedded: str = '"kl" or "adversarial", which ship with fixpoint',
-) -> None:
-    """--model, --dtype and --device."""
-    parser.add_argument(
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model or --pair, --dtype and --device, of an autoencoder."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--model",
-        default=default,
+        default="kl",
         metavar="DIR",
-        help=f"a folder in diffusers' format, or {embedded} (default {default})",
+        help='a folder in diffusers\' format, or "kl" or "adversarial", which ship with '
+        "fixpoint (default kl)",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
+    source.add_argument(
+        "--pair",
+        metavar="MODULE:FUNCTION",
+        help="an autoencoder of your own: the function returns an Autoencoder, or (encode, "
+        "decode) on [-1, 1]; the module may lie in the current directory",
+    )
+    _add_placement(parser)
 
 
 def add_diffusion_model(parser: argparse.ArgumentParser) -> None:
     """--model, --dtype and --device, of a diffusion model."""
-    add_model(
-        parser, default="diffusion", embedded='"diffusion" or "flow", which ship with fixpoint'
+    parser.add_argument(
+        "--model",
+        default="diffusion",
+        metavar="DIR",
+        help='a folder in diffusers\' format, or "diffusion" or "flow", which ship with '
+        "fixpoint (default diffusion)",
     )
+    _add_placement(parser)
+
+
+def _add_placement(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
+
+
+def model_name(options: argparse.Namespace) -> str:
+    """What --model or --pair names, for reports."""
+    return str(options.model if options.pair is None else options.pair)
 
 
 def load_autoencoder(options: argparse.Namespace) -> Autoencoder:
-    """The autoencoder named by --model, --dtype and --device."""
+    """The autoencoder named by --model or --pair, --dtype and --device."""
     from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
+    from fixpoint.adapters.commands.pairs import load_pair
 
     dtype, device = placement(options)
+    if options.pair is not None:
+        return load_pair(options.pair, dtype, device)
     if options.model in EMBEDDED and not Path(options.model).exists():
         return Autoencoder.embedded(options.model, dtype=dtype, device=device)
     return Autoencoder.from_pretrained(options.model, dtype=dtype, device=device)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.calibration import calibration_of, photographs_for
 from fixpoint.adapters.inversion import verdict
-from fixpoint.adapters.inversion.gradient_inversion import frozen
+from fixpoint.adapters.inversion.backward_pass import frozen
 from fixpoint.adapters.inversion.look import Look
 from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.inversion.settle import (

@@ -124,8 +124,8 @@ def invert_by_gradient(
     synchronize(autoencoder)
     seconds = time.perf_counter() - started
     count = torch.full((len(values),), steps, dtype=torch.long)
-    method = f"gradient descent by {'L-BFGS' if optimizer == 'lbfgs' else 'Adam'}"
-    verdict = Verdict(Outcome.UNJUDGED, method, f"not judged: {steps} steps of {method}")
+    name = f"gradient descent by {'L-BFGS' if optimizer == 'lbfgs' else 'Adam'}"
+    verdict = Verdict(Outcome.UNJUDGED, name, f"not judged: {steps} steps of {name}")
     return finish(
         autoencoder, values, Rows(best, count, [verdict] * len(best)), seconds, observation
     )

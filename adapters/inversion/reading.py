@@ -20,7 +20,7 @@ def readable(
     if not isinstance(autoencoder, Autoencoder):
         raise TypeError(
             f"expected an Autoencoder, got {type(autoencoder).__name__}; wrap a diffusers model "
-            "with Autoencoder.from_diffusers"
+            "with Autoencoder.from_diffusers, or two functions with Autoencoder.from_functions"
         )
     pictures = read(autoencoder, image, value_range)
     if autoencoder.medium == "picture":

@@ -328,6 +328,7 @@ def latent_box(autoencoder: Autoencoder, pictures: Any, *, margin: float = 0.1) 
 def _latents(autoencoder: Autoencoder, pictures: Any) -> Float[Tensor, "batch channels h w"]:
     values = as_pictures(pictures).values
     check_sides(values, autoencoder.factor)
+    autoencoder.check_shape(values.shape)
     return autoencoder.encode(values)
 
 

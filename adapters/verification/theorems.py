@@ -270,6 +270,7 @@ def verify(
     for crop in crops:
         try:
             check_sides(crop.values, autoencoder.factor)
+            autoencoder.check_shape(crop.values.shape)
         except ValueError as error:
             raise ValueError(f"{crop.picture}: {error}") from None
     with torch.no_grad():
