@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixpoint.adapters.commands.options import add_model, load_autoencoder, placement, sayer
+from fixpoint.adapters.commands.options import (
+    add_model,
+    add_report,
+    load_autoencoder,
+    placement,
+    printer,
+    shows_progress,
+)
 
 if TYPE_CHECKING:
     from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
@@ -59,8 +65,7 @@ def add_to(commands: Any) -> None:
         metavar="RATE",
         help="how often a picture that the model did not make may be called its own (default 0.01)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     )
     from fixpoint.adapters.reports import latent_files
 
-    say = sayer(options.quiet)
+    say = printer(options.quiet)
     _check_options(options)
     images = [read_picture(path) for path in options.pictures]
     values = [as_pictures(image).values for image in images]
@@ -109,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         _named(path, check_sides, picture, autoencoder.factor)
 
     say(f"{autoencoder}")
-    bar = not options.quiet and sys.stderr.isatty()
+    bar = shows_progress(options)
     references: dict[str, Calibration] = {}
     entries: list[dict[str, Any]] = []
     try:

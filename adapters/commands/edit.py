@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fixpoint.adapters.commands.options import add_diffusion_model, load_diffusion, sayer
+from fixpoint.adapters.commands.options import (
+    add_diffusion_model,
+    add_report,
+    load_diffusion,
+    printer,
+    shows_progress,
+)
 
 DECODER_INVERSIONS = ("ours", "encoder", "gradient")
 METHODS = ("naive", "backward-euler")
@@ -64,8 +70,7 @@ def add_to(commands: Any) -> None:
         help="iterations that fit the decoded background to the original again (default 8)",
     )
     parser.add_argument("--out", type=Path, default=Path("edited"), metavar="DIR")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from fixpoint.adapters.reports import latent_files
     from fixpoint.checkpoints.whole_file import write_whole
 
-    say = sayer(options.quiet)
+    say = printer(options.quiet)
     _check_options(options)
     image, mask = read_picture(options.picture), read_picture(options.mask)
     edited = read_mask(mask, as_pictures(image).values.shape)
@@ -99,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
         method=options.method,
         decoder_inversion=options.decoder_inversion,
         refine=options.refine,
-        progress=not options.quiet and sys.stderr.isatty(),
+        progress=shows_progress(options),
     )
     finite = bool(found.latent.isfinite().all())
     picture = options.out / f"{options.picture.stem}.edited.png"

@@ -1,17 +1,24 @@
-"""Inverting picture files one after the other, each with its latent, reconstruction and report."""
+"""`fixpoint invert`: the latent, the reconstruction and a report figure of each picture file."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.commands.options import check_distinct
+from fixpoint.adapters.commands.options import (
+    OBSERVATIONS,
+    add_model,
+    add_report,
+    check_distinct,
+    load_autoencoder,
+    printer,
+    shows_progress,
+)
 from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
 from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder, invert_by_paper
@@ -39,24 +46,78 @@ from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, Broyden, ForwardStep, InertialKM
 from fixpoint.status import Status
 
+METHODS = (
+    "auto",
+    "forward-step",
+    "anderson",
+    "inertial-km",
+    "broyden",
+    "paper-adam",
+    "gradient",
+    "gradient-lbfgs",
+    "encoder",
+)
 FAILED = (Status.NONFINITE.name, Status.DIVERGED.name)
 REFUSED = "REFUSED"
 ENCODER_WEIGHT = 0.1
 """Of the encoder term of gradient-lbfgs: enough to keep it from fitting the rounding."""
 
 
-def run(
-    options: argparse.Namespace,
-    load: Callable[[], Autoencoder],
-    say: Callable[[str], object],
-) -> int:
-    """`fixpoint invert`: check everything, load the model, then invert picture by picture.
+def add_to(commands: Any) -> None:
+    """Register the command with the subparsers of `fixpoint`."""
+    parser = commands.add_parser(
+        "invert",
+        help="find the latent behind each picture",
+        description="Writes, for every picture, NAME.latent.safetensors (in the pipeline's "
+        "scaling), NAME.reconstruction.png and NAME.report.png.",
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_model(parser)
+    parser.add_argument("--method", choices=METHODS, default="auto")
+    parser.add_argument(
+        "--observation",
+        choices=OBSERVATIONS,
+        default="auto",
+        help="what happened to the decoder's output; auto: what the file shows",
+    )
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="limit on iterations (default 50; 100 for paper-adam and the gradients)",
+    )
+    parser.add_argument(
+        "--noise-level",
+        type=float,
+        metavar="RMS",
+        help="white noise was added to the picture: its root mean square on [-1, 1]",
+    )
+    parser.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="safetensors with the true latent of the (one) picture, to report the NMSE",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the autoencoder: worth its time where many pictures of one size follow",
+    )
+    parser.add_argument("--out", type=Path, default=Path("inverted"), metavar="DIR")
+    add_report(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything, load the model, then invert picture by picture.
 
     Returns:
         0, or 1 where an inversion diverged or ended in NaN, or 2 where a picture was refused
         that only the model could judge. The JSON report holds whatever was done, also when the
         run is interrupted.
     """
+    say = printer(options.quiet)
     _check_options(options)
     images = [read_picture(path) for path in options.pictures]
     for path, image in zip(options.pictures, images, strict=True):
@@ -64,7 +125,7 @@ def run(
         _observation(options.observation, image, path)
     truth = None if options.truth is None else latent_files.read_latent(options.truth)
     latent_files.check_outputs(options.out, options.json)
-    autoencoder = load()
+    autoencoder = load_autoencoder(options)
     for path, image in zip(options.pictures, images, strict=True):
         _check_size(path, as_pictures(image).values, autoencoder, truth)
 
@@ -169,7 +230,7 @@ def _picture(
 def _invert(
     options: argparse.Namespace, autoencoder: Autoencoder, image: Any, path: Path
 ) -> Inversion:
-    bar = not options.quiet and sys.stderr.isatty()
+    bar = shows_progress(options)
     if options.method == "encoder":
         return invert_by_encoder(autoencoder, image)
     if options.method == "gradient":

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from fixpoint.adapters.commands.options import (
     add_diffusion_model,
+    add_report,
     check_distinct,
     load_diffusion,
-    sayer,
+    printer,
+    shows_progress,
 )
 
 if TYPE_CHECKING:
@@ -28,42 +30,41 @@ REFUSED = "REFUSED"
 
 def add_to(commands: Any) -> None:
     """Register the command with the subparsers of `fixpoint`."""
-    noise = commands.add_parser(
+    parser = commands.add_parser(
         "noise",
         help="recover the noise that a diffusion model made each picture of",
         description="Inverts the decoder, then the sampling. Writes, for every picture, "
         "NAME.noise.safetensors (z_T, of variance 1) and NAME.latent.safetensors (z_0, in the "
         "pipeline's scaling).",
     )
-    noise.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_diffusion_model(noise)
-    noise.add_argument(
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_diffusion_model(parser)
+    parser.add_argument(
         "--prompt",
         default="",
         metavar="TEXT",
         help="that the pictures were made with; where it is not known leave it out",
     )
-    noise.add_argument("--negative-prompt", metavar="TEXT")
-    noise.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
-    noise.add_argument(
+    parser.add_argument("--negative-prompt", metavar="TEXT")
+    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
+    parser.add_argument(
         "--guidance", type=float, default=1.0, metavar="G", help="of the sampler; 1 for none"
     )
-    noise.add_argument(
+    parser.add_argument(
         "--method", choices=METHODS, default="naive", help="of inverting the sampling"
     )
-    noise.add_argument(
+    parser.add_argument(
         "--decoder-inversion", choices=DECODER_INVERSIONS, default="ours", help="default ours"
     )
-    noise.add_argument(
+    parser.add_argument(
         "--truth",
         type=Path,
         metavar="FILE",
         help="safetensors with the true noise of the (one) picture, to report the NMSE",
     )
-    noise.add_argument("--out", type=Path, default=Path("noise"), metavar="DIR")
-    noise.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
-    noise.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    noise.set_defaults(run=run)
+    parser.add_argument("--out", type=Path, default=Path("noise"), metavar="DIR")
+    add_report(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     from fixpoint.adapters.pictures.pictures import as_pictures, read_picture
     from fixpoint.adapters.reports import latent_files
 
-    say = sayer(options.quiet)
+    say = printer(options.quiet)
     _check_options(options)
     images = [read_picture(path) for path in options.pictures]
     for image in images:
@@ -164,7 +165,7 @@ def _picture(
             negative_prompt=options.negative_prompt,
             method=options.method,
             decoder_inversion=options.decoder_inversion,
-            progress=not options.quiet and sys.stderr.isatty(),
+            progress=shows_progress(options),
         )
     residuals = found.trajectory.residuals
     entry: dict[str, Any] = {

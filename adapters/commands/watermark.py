@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fixpoint.adapters.commands.options import add_diffusion_model, load_diffusion, sayer
+from fixpoint.adapters.commands.options import (
+    add_diffusion_model,
+    load_diffusion,
+    printer,
+    shows_progress,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +160,7 @@ def _embed(options: argparse.Namespace) -> int:
     from fixpoint.adapters.reports import latent_files
     from fixpoint.checkpoints.whole_file import write_whole
 
-    say = sayer(options.quiet)
+    say = printer(options.quiet)
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}")
     _check_sampling(options)
@@ -173,7 +177,7 @@ def _embed(options: argparse.Namespace) -> int:
     entries: list[dict[str, Any]] = []
     try:
         for index, embedded in enumerate(key.embed(noise).split(1)):
-            latent = sampling.generate(embedded, progress=_bar(options))
+            latent = sampling.generate(embedded, progress=shows_progress(options))
             image = to_pil(model.decode(latent)[0])
             picture = options.out / f"{key.name}-{index:03d}.png"
             write_whole(picture, partial(image.save, format="PNG"))
@@ -191,7 +195,7 @@ def _embed(options: argparse.Namespace) -> int:
 def _detect(options: argparse.Namespace) -> int:
     from fixpoint.adapters.reports import latent_files
 
-    say = sayer(options.quiet)
+    say = printer(options.quiet)
     rate = options.false_positive_rate
     if not 0 < rate < 1:
         raise ValueError(f"--false-positive-rate must lie in (0, 1), got {rate}")
@@ -219,7 +223,7 @@ def _detect(options: argparse.Namespace) -> int:
 def _classify(options: argparse.Namespace) -> int:
     from fixpoint.adapters.provenance.tree_ring import classify
 
-    say = sayer(options.quiet)
+    say = printer(options.quiet)
     pictures, truth = len(options.pictures), options.truth
     if options.by == "angle" and "zeros" in options.keys:
         raise ValueError("--by angle: the key zeros has no direction")
@@ -342,7 +346,7 @@ def _noises(
             guidance=_guidance(options),
             method=options.sampling_inversion,
             decoder_inversion=options.method,
-            progress=_bar(options),
+            progress=shows_progress(options),
         )
         yield path, keys, recovered.noise
 
@@ -375,10 +379,6 @@ def _guidance(options: argparse.Namespace) -> float:
     if options.prompt is None:
         return 1.0
     return GUIDANCE if options.guidance is None else options.guidance
-
-
-def _bar(options: argparse.Namespace) -> bool:
-    return not options.quiet and sys.stderr.isatty()
 
 
 def _write_report(

@@ -559,7 +559,7 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(case, tmp_path, assert_re
     arguments, words = inputs[case]
     if case not in NEED_THE_MODEL:
         monkeypatch.setattr(
-            "fixpoint.adapters.commands.main.load_autoencoder",
+            "fixpoint.adapters.commands.verify.load_autoencoder",
             lambda options: pytest.fail("model loaded"),
         )
     assert_refused(["verify", *arguments], words, tmp_path / "o")
