@@ -78,9 +78,9 @@ def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> P
 
     Args:
         image: a path or a PIL image, or a list of them, all of one size; a uint8 array or tensor;
-            a float array on [0, 1] (as diffusers' `output_type="np"`); or a float tensor.
-            Arrays are (height, width, 3) or (batch, height, width, 3), tensors (3, height, width)
-            or (batch, 3, height, width).
+            a float array on [0, 1] (as diffusers' `output_type="np"`); a float tensor; or
+            `Pictures`, which are returned as they are. Arrays are (height, width, 3) or (batch,
+            height, width, 3), tensors (3, height, width) or (batch, 3, height, width).
         value_range: of float input, (0, 1) or (-1, 1). Needed for a float tensor without negative
             values, which could be on either.
 
@@ -101,6 +101,8 @@ def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> P
         if len(sizes) > 1:
             raise ValueError(f"pictures of one call must have one size, got {sorted(sizes)}")
         return Pictures(torch.cat([part.values for part in parts]), _common(parts))
+    if isinstance(image, Pictures):
+        return image
     if isinstance(image, str | Path):
         image = read_picture(image)
     if isinstance(image, np.ndarray):
@@ -128,7 +130,7 @@ def as_values(
     Raises:
         TypeError, ValueError: something else, or NaN, or values outside the range.
     """
-    if medium == "picture" and channels == 3:
+    if isinstance(given, Pictures) or (medium == "picture" and channels == 3):
         return as_pictures(given, value_range)
     if not isinstance(given, Tensor):
         raise TypeError(

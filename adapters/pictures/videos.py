@@ -18,7 +18,7 @@ from torch import Tensor
 from fixpoint.adapters.pictures.composed_observations import PerRow
 from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import EightBit, Jpeg, Observation
-from fixpoint.adapters.pictures.pictures import as_pictures, as_values
+from fixpoint.adapters.pictures.pictures import Pictures, as_pictures, as_values
 
 LAYOUTS = (
     "tensors are (frames, 3, height, width) or (batch, 3, frames, height, width), arrays "
@@ -41,7 +41,7 @@ def as_videos(video: Any, value_range: tuple[float, float] | None = None) -> Vid
         video: a list of frames (paths, PIL images, arrays or tensors of pictures), all of one
             size; an array (frames, height, width, 3) or (batch, frames, height, width, 3); a
             tensor (frames, 3, height, width) or (batch, 3, frames, height, width); or a list of
-            such videos, all of one size.
+            such videos, all of one size; or `Pictures` whose values are a batch of videos.
         value_range: of float input, see `as_pictures`.
 
     Returns:
@@ -54,11 +54,13 @@ def as_videos(video: Any, value_range: tuple[float, float] | None = None) -> Vid
     """
     if isinstance(video, list | tuple):
         return _from_list(video, value_range)
+    if isinstance(video, Pictures) and video.values.dim() == 5:
+        return Videos(video.values, video.observation)
     if isinstance(video, np.ndarray):
         return _from_tensor(_channels_first(video), value_range or (0, 1))
     if isinstance(video, Tensor):
         return _from_tensor(video, value_range)
-    if hasattr(video, "getbands") or isinstance(video, str | Path):
+    if hasattr(video, "getbands") or isinstance(video, str | Path | Pictures):
         raise TypeError(
             f"one {type(video).__name__} is no video; give a list of its frames, as "
             "sorted(Path(folder).glob('*.png'))"
