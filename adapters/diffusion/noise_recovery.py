@@ -14,21 +14,20 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.diffusion.latent_diffusion import as_model
 from fixpoint.adapters.diffusion.sampler_steps import schedule_of
 from fixpoint.adapters.diffusion.sampling import Method, Trajectory, check_method
-from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder
+from fixpoint.adapters.inversion.methods import METHODS
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion, nmse_db, synchronize
 from fixpoint.iterator import Iterator
 
-DecoderInverter = Callable[[Autoencoder, Any], Inversion | Tensor]
-DECODER_INVERSIONS: dict[str, DecoderInverter] = {
-    "ours": invert,
-    "encoder": invert_by_encoder,
-    "gradient": invert_by_gradient,
+DecoderInverter = Callable[..., Inversion | Tensor]
+"""A function of (autoencoder, image)."""
+DECODER_INVERSIONS = {
+    "ours": METHODS["auto"],
+    "encoder": METHODS["encoder"],
+    "gradient": METHODS["gradient"],
 }
 
 
@@ -100,12 +99,13 @@ def recover_noise(
     check_method(method, {} if iterator is None else {"iterator": iterator})
     if (image is None) == (latent is None):
         raise ValueError("give an image, or its latent in place of it")
-    invert_decoder = _decoder_inverter(decoder_inversion, progress)
+    _check_decoder_inversion(decoder_inversion)
     if latent is not None:
         _check_latent(model.latent_shape, latent)
         rows = len(latent)
     else:
-        rows = len(readable(model.autoencoder, image, value_range).values)
+        pictures = readable(model.autoencoder, image, value_range)
+        rows = len(pictures.values)
     model.check_sampling(prompt, guidance=guidance, negative_prompt=negative_prompt, rows=rows)
     schedule_of(model.pipeline.scheduler, steps, velocity=model.velocity)
 
@@ -115,8 +115,12 @@ def recover_noise(
     )
     inversion: Inversion | None = None
     if latent is None:
-        options = {} if value_range is None else {"value_range": value_range}
-        found = invert_decoder(model.autoencoder, image, **options)
+        if isinstance(decoder_inversion, str):
+            named = DECODER_INVERSIONS[decoder_inversion]
+            found: Inversion | Tensor = named(model.autoencoder, pictures, progress=progress)
+        else:
+            options = {} if value_range is None else {"value_range": value_range}
+            found = decoder_inversion(model.autoencoder, image, **options)
         inversion = found if isinstance(found, Inversion) else None
         latent = found.latent if isinstance(found, Inversion) else found
     trajectory = sampling.invert(
@@ -132,21 +136,12 @@ def recover_noise(
     )
 
 
-def _decoder_inverter(
-    chosen: str | DecoderInverter, progress: bool
-) -> Callable[..., Inversion | Tensor]:
+def _check_decoder_inversion(chosen: Any) -> None:
     if isinstance(chosen, str):
         if chosen not in DECODER_INVERSIONS:
             raise ValueError(f"decoder inversions: {', '.join(DECODER_INVERSIONS)}; got {chosen!r}")
-        function = DECODER_INVERSIONS[chosen]
-        if chosen == "encoder":
-            return function
-        return lambda autoencoder, image, **options: function(  # type: ignore[call-arg]
-            autoencoder, image, progress=progress, **options
-        )
-    if not callable(chosen):
+    elif not callable(chosen):
         raise TypeError(f"decoder_inversion must be a name or a function, got {chosen!r}")
-    return chosen
 
 
 def _check_latent(shape: tuple[int, ...], latent: Any) -> None:
