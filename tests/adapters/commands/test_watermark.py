@@ -8,8 +8,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fixpoint.adapters.commands import watermark as watermark_command
-from fixpoint.adapters.diffusion import latent_diffusion, noise_recovery
+from fixpoint.adapters.commands.watermark import embed as embed_command
+from fixpoint.adapters.commands.watermark import recovery
+from fixpoint.adapters.commands.watermark.named_keys import KEYS
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
+from fixpoint.adapters.diffusion.noise_recovery import DECODER_INVERSIONS
 from fixpoint.adapters.pictures.pictures import as_pictures
 from fixpoint.adapters.provenance.tree_ring import TreeRing
 
@@ -44,11 +47,17 @@ class Exact:
         return argparse.Namespace(noise=torch.pixel_unshuffle(grey, 2) / SCALE)
 
 
+def load(monkeypatch, model):
+    """Make the commands load this model."""
+    for command in (embed_command, recovery):
+        monkeypatch.setattr(command, "load_diffusion", lambda options: model)
+
+
 @pytest.fixture
 def model(monkeypatch):
     exact = Exact()
-    monkeypatch.setattr(watermark_command, "load_diffusion", lambda options: exact)
-    monkeypatch.setattr(noise_recovery, "recover_noise", exact.recover)
+    load(monkeypatch, exact)
+    monkeypatch.setattr(recovery, "recover_noise", exact.recover)
     return exact
 
 
@@ -112,7 +121,7 @@ def test_every_option_of_embed_changes_the_noise(model, tmp_path, options):
     assert not torch.equal(a, b)
 
 
-@pytest.mark.parametrize("key", watermark_command.KEYS)
+@pytest.mark.parametrize("key", KEYS)
 def test_detect_finds_a_key_by_its_file_and_by_its_name_and_not_where_it_is_not(
     model, tmp_path, key
 ):
@@ -195,7 +204,7 @@ def test_a_picture_whose_noise_is_not_finite_does_not_harm_the_others(
             found.noise[0, 1, 0, 0] = torch.nan
         return found
 
-    monkeypatch.setattr(noise_recovery, "recover_noise", fail_once)
+    monkeypatch.setattr(recovery, "recover_noise", fail_once)
     report = tmp_path / "r.json"
     options = ["--truth", "paper-2", "--json", report]
     assert run("classify", *pictures, *options) == 1
@@ -214,7 +223,7 @@ def test_an_interrupted_run_reports_what_was_done(model, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return recover(*arguments, **options)
 
-    monkeypatch.setattr(noise_recovery, "recover_noise", interrupt)
+    monkeypatch.setattr(recovery, "recover_noise", interrupt)
     report = tmp_path / "r.json"
     with pytest.raises(KeyboardInterrupt):
         run("detect", *pictures, "--key", "ring", "--json", report)
@@ -263,31 +272,12 @@ def test_bad_input_is_refused_before_any_model_runs(model, tmp_path, arguments, 
 def test_the_commands_run_a_pipeline_of_diffusers(tmp_path, monkeypatch):
     """Its weights are random: what it does to the key says nothing, that it runs does."""
     tiny = LatentDiffusion.from_diffusers(pipelines.stable_diffusion())
-    monkeypatch.setattr(watermark_command, "load_diffusion", lambda options: tiny)
+    load(monkeypatch, tiny)
     sampling = ["--steps", 2, "--radius", 3]
     pictures = embed(tmp_path / "o", "paper-1", *sampling, count=1)
     report = tmp_path / "r.json"
-    for method in watermark_command.METHODS:
+    for method in DECODER_INVERSIONS:
         options = ["--key", "paper-1", "--method", method, "--json", report]
         assert run("detect", *pictures, *sampling, *options) == 0
         assert report_of(report)["pictures"][0]["status"] == "DONE"
     assert run("classify", *pictures, *sampling, "--prompt", "a hill") == 0
-
-
-def test_the_model_is_loaded_as_it_is_named(monkeypatch, tmp_path):
-    loaded = []
-    for source in ("embedded", "from_pretrained"):
-        monkeypatch.setattr(
-            latent_diffusion.LatentDiffusion,
-            source,
-            lambda name, source=source, **options: loaded.append((source, name, options)),
-        )
-    placed = {"dtype": torch.bfloat16, "device": torch.device("cpu")}
-    for name in ("diffusion", "flow", str(tmp_path)):
-        options = argparse.Namespace(model=name, dtype="bfloat16", device="cpu")
-        watermark_command.load_diffusion(options)
-    assert loaded == [
-        ("embedded", "diffusion", placed),
-        ("embedded", "flow", placed),
-        ("from_pretrained", str(tmp_path), placed),
-    ]
