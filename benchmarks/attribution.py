@@ -40,13 +40,9 @@ from fixpoint.adapters.pictures.distortions import (
 )
 from fixpoint.adapters.pictures.observations import EightBit
 from fixpoint.adapters.pictures.pictures import as_pictures
-from fixpoint.adapters.provenance.attribution import (
-    EVALUATIONS,
-    Calibration,
-    attribution_score,
-    calibrate,
-    observation_of,
-)
+from fixpoint.adapters.provenance.attribution_score import attribution_score
+from fixpoint.adapters.provenance.calibration import EVALUATIONS, Calibration, calibrate
+from fixpoint.adapters.provenance.observed_pictures import observation_of
 from fixpoint.adapters.provenance.roc import Roc
 from fixpoint.adapters.reports.latent_files import check_folder, write_json
 from fixpoint.checkpoints.whole_file import write_whole

@@ -18,15 +18,9 @@ from fixpoint.adapters.commands.options import (
 from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
 from fixpoint.adapters.pictures.observations import WhiteNoise
 from fixpoint.adapters.pictures.pictures import check_sides
-from fixpoint.adapters.provenance.attribution import (
-    Calibration,
-    attribute,
-    calibrate,
-    check_observation,
-    in_words,
-    observation_of,
-    pictures_needed,
-)
+from fixpoint.adapters.provenance.attribution import attribute
+from fixpoint.adapters.provenance.calibration import Calibration, calibrate, pictures_needed
+from fixpoint.adapters.provenance.observed_pictures import observation_of, stable_repr
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.reports.versions import versions
 
@@ -113,12 +107,12 @@ class Attribute(PerPicture):
         self.observations = {
             file.path: observation_of(file.pictures.observation, dtype, self.told) for file in files
         }
-        words = {in_words(observation) for observation in self.observations.values()}
+        words = {stable_repr(observation) for observation in self.observations.values()}
         self.calibrations: dict[str, Calibration] = {}
         if options.real is None:
             stored = _stored(options)
             for file in files:
-                file.check(check_observation, stored, self.observations[file.path])
+                file.check(stored.check_observation, self.observations[file.path])
             self.calibrations = dict.fromkeys(words, stored)
         if options.save_calibration is not None and len(words) > 1:
             raise ValueError(
@@ -151,7 +145,7 @@ class Attribute(PerPicture):
             "made_by_model": bool(found.made_by_model),
             "p_value": float(found.p_value),
             "score_db": float(found.score),
-            "observation": in_words(observation),
+            "observation": stable_repr(observation),
             "status": found.inversion.status[0].name,
             "evaluations": int(found.inversion.evaluations),
             "seconds": found.inversion.seconds,
@@ -179,7 +173,7 @@ class Attribute(PerPicture):
     def _calibration(self, file: PictureFile) -> Calibration:
         """The calibration for the observation of a picture."""
         observation, path = self.observations[file.path], self.options.save_calibration
-        words = in_words(observation)
+        words = stable_repr(observation)
         if words not in self.calibrations:
             kind = type(observation).__name__
             self.say(f"calibrating on {len(self.real)} pictures: {kind}")
