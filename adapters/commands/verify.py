@@ -16,7 +16,11 @@ from fixpoint.adapters.commands.options import (
 )
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.verification import crops as crop_files
-from fixpoint.adapters.verification import findings, page, theorems
+from fixpoint.adapters.verification import page, results
+from fixpoint.adapters.verification.findings import findings
+from fixpoint.adapters.verification.methods import methods
+from fixpoint.adapters.verification.terminal_table import table
+from fixpoint.adapters.verification.verify import verify
 
 
 def add_to(commands: Any) -> None:
@@ -61,7 +65,7 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check options and pictures, load the model, run every method and write the page."""
     say = printer(options.quiet)
-    plan = theorems.methods(
+    plan = methods(
         iterations=options.iterations,
         paper=options.paper_settings,
         half_precision=options.dtype != "float32",
@@ -73,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     latent_files.check_outputs(options.out, options.json)
     autoencoder = load_autoencoder(options)
     say(f"{autoencoder}, {len(crops)} crops of {crops[0].width} x {crops[0].height} pixels")
-    verification = theorems.verify(
+    verification = verify(
         autoencoder,
         crops,
         plan,
@@ -82,9 +86,9 @@ def run(options: argparse.Namespace) -> int:
         say=say,
         progress=shows_progress(options),
     )
-    say("\n" + page.table(verification))
+    say("\n" + table(verification))
     found = {
-        result.method.name: findings.findings(result, verification.overlapping)
+        result.method.name: findings(result, verification.overlapping)
         for result in verification.results
     }
     for name, lines in found.items():
@@ -92,6 +96,6 @@ def run(options: argparse.Namespace) -> int:
     page.write_page(options.out / "verify.html", verification)
     say(f"\nPage: {options.out / 'verify.html'}")
     if options.json is not None:
-        latent_files.write_json(options.json, theorems.content(verification, found))
+        latent_files.write_json(options.json, results.content(verification, found))
         say(f"JSON: {options.json}")
     return 0
