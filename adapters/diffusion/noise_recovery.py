@@ -1,7 +1,7 @@
 """From a picture back to the noise that a diffusion model made it of.
 
-First the decoder is inverted, x to z_0, then the sampling, z_0 to z_T. What the first loses the
-second cannot bring back (the paper, section 5.2).
+First the decoder is inverted, from x to z_0, then the sampling, from z_0 to z_T. The second cannot
+undo the errors of the first (the paper, section 5.2).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class RecoveredNoise:
     Attributes:
         noise: z_T, of variance 1: what `pipe(latents=...)` takes.
         latent: z_0, in the pipeline's scaling.
-        inversion: of the decoder; None where the latent was given, or came without one.
-        trajectory: of the sampling.
-        seconds: of everything, for the whole batch.
+        inversion: of the decoder; None if the latent was given, or a function returned it alone.
+        trajectory: of the inverted sampling.
+        seconds: for the whole batch.
     """
 
     noise: Float[Tensor, "batch *latent"]
@@ -75,25 +75,25 @@ def recover_noise(
     callback: Callable[[int, Tensor], object] | None = None,
     progress: bool = False,
 ) -> RecoveredNoise:
-    """The noise z_T of which the model made the picture, under the settings it was made with.
+    """The noise z_T that the model made the picture of, with the settings that made it.
 
     Args:
         model: a `LatentDiffusion`, or a pipeline of diffusers.
         image: one picture or several of one size, as for `invert`; never resized.
-        prompt, steps, guidance, negative_prompt: as for `LatentDiffusion.sampling`. Where the
-            prompt is not known, an empty one without guidance comes nearest.
+        prompt, steps, guidance, negative_prompt: as for `LatentDiffusion.sampling`. If the prompt
+            is not known, an empty prompt without guidance works best.
         method: of inverting the sampling, see `Sampling.invert`.
         decoder_inversion: "ours" (`invert`), "encoder" (E(x) alone), "gradient"
             (`invert_by_gradient`), or a function of (autoencoder, image) that returns an
             `Inversion` or the latent.
-        latent: z_0 itself, in place of a picture.
+        latent: z_0, in place of a picture.
         iterator: of `method="backward-euler"`.
         value_range: of float input, see `as_pictures`.
         callback: called after every step of the inverted sampling with its index and latent.
         progress: show progress bars.
 
     Raises:
-        TypeError, ValueError: an argument is not usable; no model ran.
+        TypeError, ValueError: an argument cannot be used; no model ran.
     """
     model = as_model(model)
     check_method(method, {} if iterator is None else {"iterator": iterator})
