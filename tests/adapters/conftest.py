@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from verifications import SMALL
+from verification_cases import SMALL
 
 from fixpoint.adapters.commands.main import main
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from PIL import Image
-from verifications import SMALL
+from verification_cases import SMALL
 
 from fixpoint.adapters.commands.main import main
 from fixpoint.adapters.verification.crops import cut

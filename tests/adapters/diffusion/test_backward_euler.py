@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_cases import SIZE, curved, error, linear, matrices, normal
 
 from fixpoint import Anderson, ForwardStep, Status, solve
 from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, OneStepFlow
@@ -15,32 +16,7 @@ from fixpoint.monitors import Cocoercivity, ForwardStepTheorem
 from fixpoint.monitors.certificate import Verdict
 from fixpoint.testing import check_operator
 
-SIZE = 6
 HALF = Step(500, keep=1.0, take=-0.3, back_keep=1.0, back_take=0.3)
-
-
-def normal(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def matrices(rows, norm, seed=0):
-    """A matrix of that spectral norm for every row."""
-    drawn = normal(rows, SIZE, SIZE, seed=seed)
-    return norm * drawn / torch.linalg.matrix_norm(drawn, 2)[:, None, None]
-
-
-def linear(x, timestep, matrix):
-    return (matrix @ x.unsqueeze(2)).squeeze(2)
-
-
-def curved(x, timestep):
-    """Acts on every value by itself, so that rows agree bit for bit."""
-    return torch.sin(2 * x + timestep / 1000) + 0.3 * x.abs()
-
-
-def error(found, truth):
-    return float((found - truth).norm() / truth.norm())
 
 
 @settings(max_examples=25, deadline=None)

@@ -56,7 +56,6 @@ def test_every_row_has_its_own_prompt(model):
         assert error(together[row : row + 1], alone) < 1e-5
 
 
-# Noise.
 def test_noise_is_that_of_the_generator_and_a_row_does_not_depend_on_their_number(model):
     expected = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(7))
     assert torch.equal(model.noise(3, seed=7), expected)
@@ -68,7 +67,6 @@ def test_noise_is_that_of_the_generator_and_a_row_does_not_depend_on_their_numbe
         model.noise(1, frames=3)
 
 
-# Nothing of the user's is changed.
 def state_of(pipeline):
     digest = hashlib.sha256()
     for _, part in sorted(pipeline.components.items()):

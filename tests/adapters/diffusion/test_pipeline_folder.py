@@ -26,7 +26,6 @@ def error(found, truth):
     return float((found - truth).norm() / truth.norm())
 
 
-# Loading.
 def test_a_folder_loads_without_the_network_and_draws_the_same(
     pipeline, model, tmp_path, no_network, capfd
 ):

@@ -38,7 +38,6 @@ def drawn(pipeline, noise, guidance, steps=4, **options):
     )[0]
 
 
-# Sampling is that of the pipeline.
 SCHEDULERS = {
     "ddim": pipelines.scheduler(),
     "ddim, alpha to one": pipelines.scheduler(set_alpha_to_one=True),

@@ -6,7 +6,6 @@ from fixpoint.adapters.diffusion.plateau_step import PlateauStep
 from fixpoint.testing import check_iterator
 
 
-# The published rule.
 def test_the_plateau_step_is_an_iterator_like_any_other():
     check_iterator(PlateauStep(), cocoercivity=1.0)
 

@@ -33,7 +33,6 @@ def error(found, truth):
     return float((found - truth).norm() / truth.norm())
 
 
-# Steps.
 @given(
     angles=st.tuples(st.floats(0.05, 1.5), st.floats(0.05, 1.5)),
     prediction=st.sampled_from(["epsilon", "sample", "v_prediction"]),
@@ -93,7 +92,6 @@ def test_the_naive_inversion_is_that_of_diffusers_ddim_inverse_scheduler(pipelin
     assert error(sampling.invert(latent, at_source=True).noise, x) > 1e-4
 
 
-# Refusals.
 @pytest.mark.parametrize(
     ("scheduler", "kind", "words"),
     [

@@ -3,34 +3,13 @@ import math
 import pipelines
 import pytest
 import torch
+from network_cases import SIZE, curved, error, linear, matrices, normal
 
 from fixpoint import Anderson, Status
 from fixpoint.adapters.diffusion.networks import ConditionedNetwork, PlainNetwork
 from fixpoint.adapters.diffusion.sampler_steps import schedule_of
 from fixpoint.adapters.diffusion.sampling import Sampling
 from fixpoint.monitors import Cocoercivity
-
-SIZE = 6
-
-
-def normal(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def matrices(rows, norm, seed=0):
-    """A matrix of that spectral norm for every row."""
-    drawn = normal(rows, SIZE, SIZE, seed=seed)
-    return norm * drawn / torch.linalg.matrix_norm(drawn, 2)[:, None, None]
-
-
-def linear(x, timestep, matrix):
-    return (matrix @ x.unsqueeze(2)).squeeze(2)
-
-
-def curved(x, timestep):
-    """Acts on every value by itself, so that rows agree bit for bit."""
-    return torch.sin(2 * x + timestep / 1000) + 0.3 * x.abs()
 
 
 def gentle(x, timestep):
@@ -42,11 +21,6 @@ def sampling_with(network, steps=10):
     return Sampling(network, schedule_of(pipelines.scheduler(), steps))
 
 
-def error(found, truth):
-    return float((found - truth).norm() / truth.norm())
-
-
-# Exactness.
 def test_backward_euler_inverts_sampling_with_a_linear_network_and_the_naive_inversion_does_not():
     network = PlainNetwork(linear, matrices(3, 0.9))
     sampling, noise = sampling_with(network), normal(3, SIZE)
@@ -67,7 +41,6 @@ def test_the_naive_inversion_is_exact_where_the_network_does_not_vary():
     assert error(sampling.invert(sampling.generate(noise)).noise, noise) < 1e-10
 
 
-# Cost.
 def test_anderson_needs_fewer_evaluations_than_the_published_rule_and_gets_nearer():
     sampling, noise = sampling_with(PlainNetwork(curved), steps=20), normal(4, SIZE)
     latent = sampling.generate(noise)
@@ -98,7 +71,6 @@ def test_guidance_counts_as_two_evaluations():
         assert int(found.evaluations.max()) >= 8 * each
 
 
-# Rows.
 def test_rows_are_independent_bit_for_bit():
     network = PlainNetwork(curved)
     sampling, noise = sampling_with(network), normal(4, SIZE)
@@ -126,7 +98,6 @@ def test_a_row_of_which_the_network_makes_nan_harms_no_other():
         assert found.status[row] is sound.status[row]
 
 
-# What is reported.
 def test_a_trajectory_holds_every_latent_and_residual():
     sampling, noise = sampling_with(PlainNetwork(gentle), steps=5), normal(2, SIZE)
     passed = [sampling.start(noise)]
@@ -167,7 +138,6 @@ def test_monitors_change_nothing():
     assert torch.equal(watched.noise, sampling.invert(latent, "backward-euler").noise)
 
 
-# Refusals.
 @pytest.mark.parametrize(
     ("latent", "options", "kind", "words"),
     [

@@ -4,8 +4,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from picture_cases import (
+    ALL,
+    INNER,
+    deviation,
+    drawn,
+    grid,
+    known,
+    normal,
+    root_mean_square,
+    seeds,
+    smooth,
+    uniform,
+)
 from PIL import Image
 
 from fixpoint.adapters import (
@@ -18,14 +31,6 @@ from fixpoint.adapters import (
     WhiteNoise,
 )
 from fixpoint.adapters.pictures.observations import EIGHT_BIT_NOISE, from_levels, to_levels
-
-ALL = (Identity(), Clip(), EightBit(), Jpeg(quality=60), Jpeg(quality=95, subsampling="4:4:4"))
-
-
-def smooth(rows=2, side=32):
-    grid = torch.linspace(-1.3, 1.3, side)
-    picture = torch.stack([grid.expand(side, side), grid.expand(side, side).T, grid.outer(grid)])
-    return picture.expand(rows, 3, side, side) * torch.arange(1, rows + 1).reshape(-1, 1, 1, 1)
 
 
 @given(levels=st.lists(st.integers(0, 255), min_size=1, max_size=50))
@@ -81,34 +86,8 @@ def test_jpeg_settings_out_of_range_are_refused(options):
         Jpeg(**options)
 
 
-# Cells of rounding
 HALF_LEVEL = 1 / 255
-drawn = settings(max_examples=40, deadline=None, derandomize=True, database=None)
-seeds = st.integers(0, 2**16)
 tolerances = st.floats(0.01, 1)
-
-
-def normal(seed, *shape, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def uniform(seed, *shape):
-    generator = torch.Generator().manual_seed(seed)
-    return 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
-
-
-def grid(seed, *shape, largest=1.0):
-    """Pictures on the 8-bit grid, within [-largest, largest]."""
-    return EightBit()(largest * uniform(seed, *shape))
-
-
-def deviation(observation, pictures, image):
-    return observation.observe(pictures, image)[0] - image
-
-
-def root_mean_square(pictures):
-    return pictures.double().square().flatten(1).mean(1).sqrt()
 
 
 def off_by(image, error, misfit):
@@ -249,7 +228,6 @@ def test_a_tolerance_out_of_range_is_refused(tolerance):
         RoundingCells(tolerance=tolerance)
 
 
-# White noise
 @given(
     seed=seeds,
     level=st.floats(0.005, 0.1),
@@ -350,17 +328,6 @@ def test_noise_without_a_level_or_with_a_wrong_share_is_refused(options, word):
         WhiteNoise(**options)
 
 
-# Masks
-def known(height=6, width=8):
-    """A mask that knows a quarter, the crop [1:4, 2:6]."""
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    mask[1:4, 2:6] = True
-    return mask
-
-
-INNER = (Identity(), Clip(), EightBit(), RoundingCells(), WhiteNoise(level=0.02))
-
-# All of them, seen from the picture
 SEEING = (*INNER, RoundingCells(tolerance=0.5), Masked(known()), Jpeg(quality=75))
 
 

@@ -2,7 +2,7 @@ import re
 from html import unescape
 
 import pytest
-from verifications import CASES, line_of, result
+from verification_cases import CASES, line_of, result
 
 from fixpoint.adapters.verification.findings import findings
 

@@ -6,7 +6,7 @@ from html import unescape
 
 import pytest
 import torch
-from verifications import CASES, outcome, result
+from verification_cases import CASES, outcome, result
 
 import fixpoint
 from fixpoint import ForwardStep

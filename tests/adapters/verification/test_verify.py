@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from verifications import SMALL
+from verification_cases import SMALL
 
 import fixpoint
 from fixpoint.adapters import DecoderInversion, EightBit, Identity, nmse_db
