@@ -19,7 +19,12 @@ from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFil
 from fixpoint.adapters.pictures.observations import WhiteNoise
 from fixpoint.adapters.pictures.pictures import check_sides
 from fixpoint.adapters.provenance.attribution import attribute
-from fixpoint.adapters.provenance.calibration import Calibration, calibrate, pictures_needed
+from fixpoint.adapters.provenance.calibration import (
+    Calibration,
+    calibrate,
+    check_medium,
+    pictures_needed,
+)
 from fixpoint.adapters.provenance.observed_pictures import observation_of, stable_repr
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.reports.versions import versions
@@ -127,6 +132,9 @@ class Attribute(PerPicture):
 
     def prepare(self, files: Sequence[PictureFile]) -> None:
         self.autoencoder = _load(self.options)
+        check_medium(self.autoencoder)
+        for stored in self.calibrations.values():
+            stored.check_model(self.autoencoder)
         for file in [*files, *self.real]:
             file.check(check_sides, file.pictures.values, self.autoencoder.factor)
         self.say(f"{self.autoencoder}")

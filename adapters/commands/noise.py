@@ -21,7 +21,6 @@ from fixpoint.adapters.diffusion.noise_recovery import (
     RecoveredNoise,
     recover_noise,
 )
-from fixpoint.adapters.diffusion.sampler_steps import schedule_of
 from fixpoint.adapters.diffusion.sampling import METHODS
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.reports import latent_files
@@ -101,10 +100,11 @@ class Noise(PerPicture):
         options = self.options
         self.model = load_diffusion(options)
         self.model.check_sampling(
-            options.prompt, guidance=options.guidance, negative_prompt=options.negative_prompt
+            options.prompt,
+            steps=options.steps,
+            guidance=options.guidance,
+            negative_prompt=options.negative_prompt,
         )
-        scheduler = self.model.pipeline.scheduler
-        schedule_of(scheduler, options.steps, velocity=self.model.velocity)
         for file in files:
             file.check(readable, self.model.autoencoder, file.pictures, None)
             self._check_truth(file)

@@ -153,7 +153,11 @@ def edit(
             "sampling(new_prompt).generate(noise)"
         )
     model.check_sampling(
-        new_prompt, guidance=guidance, negative_prompt=negative_prompt, rows=len(original)
+        new_prompt,
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        rows=len(original),
     )
 
     started = time.perf_counter()

@@ -123,7 +123,7 @@ class LatentDiffusion:
         negatives = (
             [None] if negative_prompt is None else _texts(negative_prompt, "negative_prompt")
         )
-        self.check_sampling(prompt, guidance=guidance, negative_prompt=negative_prompt)
+        self.check_sampling(prompt, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
         schedule = schedule_of(self.pipeline.scheduler, steps, velocity=self.velocity)
         guided = guidance > 1
         rows = max(len(prompts), len(negatives) if guided else 1)
@@ -141,6 +141,7 @@ class LatentDiffusion:
         self,
         prompt: str | Sequence[str] = "",
         *,
+        steps: int = 50,
         guidance: float = 1.0,
         negative_prompt: str | Sequence[str] | None = None,
         rows: int | None = None,
@@ -174,6 +175,7 @@ class LatentDiffusion:
                 "the network is in training mode and drops values at random: call "
                 f"pipeline.{self.convention.network}.eval()"
             )
+        schedule_of(self.pipeline.scheduler, steps, velocity=self.velocity)
 
     def decode(self, latent: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch 3 *size"]:
         """D: the pictures or videos on [-1, 1], clipped, float32."""

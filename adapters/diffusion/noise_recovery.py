@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fixpoint.adapters.diffusion.latent_diffusion import as_model
-from fixpoint.adapters.diffusion.sampler_steps import schedule_of
 from fixpoint.adapters.diffusion.sampling import Method, Trajectory, check_method
 from fixpoint.adapters.inversion.methods import METHODS
 from fixpoint.adapters.inversion.reading import readable
@@ -106,8 +105,9 @@ def recover_noise(
     else:
         pictures = readable(model.autoencoder, image, value_range)
         rows = len(pictures.values)
-    model.check_sampling(prompt, guidance=guidance, negative_prompt=negative_prompt, rows=rows)
-    schedule_of(model.pipeline.scheduler, steps, velocity=model.velocity)
+    model.check_sampling(
+        prompt, steps=steps, guidance=guidance, negative_prompt=negative_prompt, rows=rows
+    )
 
     started = time.perf_counter()
     sampling = model.sampling(

@@ -30,12 +30,7 @@ from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.provenance.attribution_score import attribution_score
-from fixpoint.adapters.provenance.calibration import (
-    Calibration,
-    calibrate,
-    check_medium,
-    digest_of_model,
-)
+from fixpoint.adapters.provenance.calibration import Calibration, calibrate, check_medium
 from fixpoint.adapters.provenance.observed_pictures import observation_of
 
 __all__ = ["Attribution", "Calibration", "attribute", "attribution_score", "calibrate"]
@@ -92,11 +87,7 @@ def attribute(
     check_medium(autoencoder)
     seen = observation_of(pictures.observation, autoencoder.dtype, observation)
     reference.check_observation(seen)
-    if digest_of_model(autoencoder) != reference.model:
-        raise ValueError(
-            "the calibration belongs to another model, or to another dtype of this one: calibrate "
-            "with this autoencoder"
-        )
+    reference.check_model(autoencoder)
     inversion = invert(
         autoencoder,
         pictures,

@@ -111,6 +111,18 @@ class Calibration:
                 f"these were seen through {_short(asked)}: calibrate for that"
             )
 
+    def check_model(self, autoencoder: Autoencoder) -> None:
+        """Check that these are scores of this autoencoder.
+
+        Raises:
+            ValueError: they belong to another one, or to another dtype.
+        """
+        if digest_of_model(autoencoder) != self.model:
+            raise ValueError(
+                "the calibration belongs to another model, or to another dtype of this one: "
+                "calibrate with this autoencoder"
+            )
+
     def save(self, path: str | Path) -> None:
         """Write a JSON file, whole or not at all."""
         rounded = {

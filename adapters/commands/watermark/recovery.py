@@ -56,6 +56,11 @@ class PerRecoveredNoise(PerPicture):
     names: tuple[str, ...]
     """The names of the keys, once the model is loaded."""
 
+    @property
+    def prompt(self) -> str:
+        """Of the pictures; empty where it is not known."""
+        return "" if self.options.prompt is None else self.options.prompt
+
     @abstractmethod
     def key_options(self) -> Sequence[str]:
         """The keys as the options give them: names and files."""
@@ -77,6 +82,9 @@ class PerRecoveredNoise(PerPicture):
 
     def prepare(self, files: Sequence[PictureFile]) -> None:
         self.model = load_diffusion(self.options)
+        self.model.check_sampling(
+            self.prompt, steps=self.options.steps, guidance=guidance_of(self.options)
+        )
         self.keys: dict[Path, tuple[TreeRing, ...]] = {}
         for file in files:
             file.check(self._make_keys, file)
@@ -88,7 +96,7 @@ class PerRecoveredNoise(PerPicture):
         noise = recover_noise(
             self.model,
             file.pictures,
-            "" if options.prompt is None else options.prompt,
+            self.prompt,
             steps=options.steps,
             guidance=guidance_of(options),
             method=options.sampling_inversion,

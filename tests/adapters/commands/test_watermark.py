@@ -32,6 +32,9 @@ class Exact:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(count, 4, 16, 16, generator=generator)
 
+    def check_sampling(self, prompt, **options):
+        """Everything is taken."""
+
     def sampling(self, prompt, steps=50, guidance=1.0):
         self.calls.append({"prompt": prompt, "steps": steps, "guidance": guidance})
         return argparse.Namespace(generate=lambda noise, progress: noise)
@@ -281,3 +284,18 @@ def test_the_commands_run_a_pipeline_of_diffusers(tmp_path, monkeypatch):
         assert run("detect", *pictures, *sampling, *options) == 0
         assert report_of(report)["pictures"][0]["status"] == "DONE"
     assert run("classify", *pictures, *sampling, "--prompt", "a hill") == 0
+
+
+def test_options_that_only_the_model_can_refuse_are_refused_before_any_picture(
+    tmp_path, monkeypatch
+):
+    tiny = LatentDiffusion.from_diffusers(pipelines.stable_diffusion())
+    load(monkeypatch, tiny)
+    Image.new("RGB", (16, 16)).save(tmp_path / "picture.png")
+    detect = ["detect", tmp_path / "picture.png", "--key", "ring", "--radius", 3]
+    for options, words in (
+        (["--steps", 2000], "from 1 to 1000"),
+        (["--prompt", "a hill", "--guidance", 0.5], "guidance must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run(*detect, *options)
