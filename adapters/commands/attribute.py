@@ -101,16 +101,17 @@ class Attribute(PerPicture):
             )
         if options.save_calibration is not None and options.real is None:
             raise ValueError("--save-calibration keeps what --real told: give --real")
-        self.told = None
+        self.noise = None
         if options.noise_level is not None:
-            self.told = WhiteNoise(level=options.noise_level)  # refuses what is out of range
+            self.noise = WhiteNoise(level=options.noise_level)  # refuses what is out of range
 
     def check_files(self, files: Sequence[PictureFile]) -> None:
         options = self.options
         self.real = [PictureFile.read(path) for path in options.real or ()]
         dtype, _ = placement(options)
         self.observations = {
-            file.path: observation_of(file.pictures.observation, dtype, self.told) for file in files
+            file.path: observation_of(file.pictures.observation, dtype, self.noise)
+            for file in files
         }
         words = {stable_repr(observation) for observation in self.observations.values()}
         self.calibrations: dict[str, Calibration] = {}
