@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
 from fixpoint.adapters.commands.options import (
     add_model,
+    add_report,
     load_autoencoder,
     model_name,
     placement,
-    sayer,
+    shows_progress,
 )
-
-if TYPE_CHECKING:
-    from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-    from fixpoint.adapters.pictures.observations import Observation
-    from fixpoint.adapters.provenance.attribution import Calibration
+from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
+from fixpoint.adapters.pictures.observations import WhiteNoise
+from fixpoint.adapters.pictures.pictures import check_sides
+from fixpoint.adapters.provenance.attribution import attribute
+from fixpoint.adapters.provenance.calibration import (
+    Calibration,
+    calibrate,
+    check_medium,
+    pictures_needed,
+)
+from fixpoint.adapters.provenance.observed_pictures import observation_of, stable_repr
+from fixpoint.adapters.reports import latent_files
+from fixpoint.adapters.reports.versions import versions
 
 AROUND_KL = ("diffusion", "flow")
-"""Embedded diffusion models, whose decoder is that of "kl"."""
+"""Embedded diffusion models. Their decoder is that of "kl"."""
 
 
 def add_to(commands: Any) -> None:
-    """Add the command to the subparsers of an `argparse` parser."""
+    """Register the command with the subparsers of `fixpoint`."""
     parser = commands.add_parser(
         "attribute",
         help="say which pictures a model's decoder made",
@@ -65,137 +74,146 @@ def add_to(commands: Any) -> None:
         metavar="RATE",
         help="how often a picture that the model did not make may be called its own (default 0.01)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check everything, load the model, calibrate where asked to, then judge picture by picture.
+    """Run the command; returns the exit code."""
+    return Attribute(options).run()
 
-    Returns:
-        0, or 1 where an inversion diverged or ended in NaN. The JSON report holds whatever was
-        done, also when the run is interrupted.
+
+class Attribute(PerPicture):
+    """One run of `fixpoint attribute`.
+
+    Pictures that were observed in one way share a calibration. It is computed from the pictures of
+    --real when the first of them is reached, or it is the stored one.
     """
-    from fixpoint.adapters.pictures.pictures import as_pictures, check_sides, read_picture
-    from fixpoint.adapters.provenance.attribution import (
-        attribute,
-        calibrate,
-        check_observation,
-        in_words,
-    )
-    from fixpoint.adapters.reports import latent_files
 
-    say = sayer(options.quiet)
-    _check_options(options)
-    images = [read_picture(path) for path in options.pictures]
-    values = [as_pictures(image).values for image in images]
-    real = [read_picture(path) for path in options.real or ()]
-    reals = [as_pictures(image).values for image in real]
-    dtype, _ = placement(options)
-    observations = [_observation(options, image, dtype) for image in images]
-    reference = _stored(options)
-    for path, observation in zip(options.pictures, observations, strict=True):
-        if reference is not None:
-            _named(path, check_observation, reference, observation)
-    if options.save_calibration is not None and len(set(map(in_words, observations))) > 1:
-        raise ValueError(
-            "--save-calibration keeps one calibration, and these pictures need several: JPEG files "
-            "with other settings each need their own"
-        )
-    for path in (options.json, options.save_calibration):
-        if path is not None:
-            latent_files.check_file(path)
-    autoencoder = _load(options)
-    every = [
-        *zip(options.pictures, values, strict=True),
-        *zip(options.real or (), reals, strict=True),
-    ]
-    for path, picture in every:
-        _named(path, check_sides, picture, autoencoder.factor)
-        _named(path, autoencoder.check_shape, picture.shape)
-
-    say(f"{autoencoder}")
-    bar = not options.quiet and sys.stderr.isatty()
-    references: dict[str, Calibration] = {}
-    entries: list[dict[str, Any]] = []
-    try:
-        for path, image, observation in zip(options.pictures, images, observations, strict=True):
-            words = in_words(observation)
-            if reference is not None:
-                references[words] = reference
-            if words not in references:
-                say(f"calibrating on {len(reals)} pictures: {_kind(observation)}")
-                references[words] = calibrate(
-                    autoencoder, reals, observation=observation, value_range=(-1, 1), progress=bar
-                )
-                if options.save_calibration is not None:
-                    references[words].save(options.save_calibration)
-                    say(f"calibration: {options.save_calibration}")
-            found = attribute(
-                autoencoder,
-                image,
-                references[words],
-                observation=observation,
-                false_positive_rate=options.false_positive_rate,
+    def check_options(self) -> None:
+        options, rate = self.options, self.options.false_positive_rate
+        if not 0 < rate < 1:
+            raise ValueError(f"--false-positive-rate must lie between 0 and 1, got {rate}")
+        if options.real is not None and len(options.real) < pictures_needed(rate):
+            raise ValueError(
+                f"a false positive rate of {rate:g} needs {pictures_needed(rate)} pictures in "
+                f"--real, got {len(options.real)}; give more, or ask for --false-positive-rate "
+                f"{1 / (1 + len(options.real)):.2g}"
             )
-            entries.append(_entry(path, observation, found))
-            say(_line(entries[-1]))
-    finally:
-        if options.json is not None:
-            latent_files.write_json(options.json, _settings(options) | {"pictures": entries})
-            say(f"JSON: {options.json}")
-    return 1 if any(entry["status"] in ("NONFINITE", "DIVERGED") for entry in entries) else 0
+        if options.save_calibration is not None and options.real is None:
+            raise ValueError("--save-calibration keeps what --real told: give --real")
+        self.noise = None
+        if options.noise_level is not None:
+            self.noise = WhiteNoise(level=options.noise_level)  # refuses what is out of range
 
+    def check_files(self, files: Sequence[PictureFile]) -> None:
+        options = self.options
+        self.real = [PictureFile.read(path) for path in options.real or ()]
+        dtype, _ = placement(options)
+        self.observations = {
+            file.path: observation_of(file.pictures.observation, dtype, self.noise)
+            for file in files
+        }
+        words = {stable_repr(observation) for observation in self.observations.values()}
+        self.calibrations: dict[str, Calibration] = {}
+        if options.real is None:
+            stored = _stored(options)
+            for file in files:
+                file.check(stored.check_observation, self.observations[file.path])
+            self.calibrations = dict.fromkeys(words, stored)
+        if options.save_calibration is not None and len(words) > 1:
+            raise ValueError(
+                "--save-calibration keeps one calibration, and these pictures need several: JPEG "
+                "files with other settings each need their own"
+            )
 
-def _check_options(options: argparse.Namespace) -> None:
-    """Refuse what cannot give a verdict before anything is read."""
-    from fixpoint.adapters.pictures.observations import WhiteNoise
-    from fixpoint.adapters.provenance.attribution import pictures_needed
+    def check_outputs(self) -> None:
+        super().check_outputs()
+        if self.options.save_calibration is not None:
+            latent_files.check_file(self.options.save_calibration)
 
-    rate = options.false_positive_rate
-    if not 0 < rate < 1:
-        raise ValueError(f"--false-positive-rate must lie between 0 and 1, got {rate}")
-    if options.real is not None and len(options.real) < pictures_needed(rate):
-        raise ValueError(
-            f"a false positive rate of {rate:g} needs {pictures_needed(rate)} pictures in --real, "
-            f"got {len(options.real)}; give more, or ask for --false-positive-rate "
-            f"{1 / (1 + len(options.real)):.2g}"
+    def prepare(self, files: Sequence[PictureFile]) -> None:
+        self.autoencoder = _load(self.options)
+        check_medium(self.autoencoder)
+        for stored in self.calibrations.values():
+            stored.check_model(self.autoencoder)
+        for file in [*files, *self.real]:
+            file.check(check_sides, file.pictures.values, self.autoencoder.factor)
+            file.check(self.autoencoder.check_shape, file.pictures.values.shape)
+        self.say(f"{self.autoencoder}")
+
+    def process(self, file: PictureFile) -> Entry:
+        observation = self.observations[file.path]
+        found = attribute(
+            self.autoencoder,
+            file.pictures,
+            self._calibration(file),
+            observation=observation,
+            false_positive_rate=self.options.false_positive_rate,
         )
-    if options.save_calibration is not None and options.real is None:
-        raise ValueError("--save-calibration keeps what --real told: give --real")
-    if options.noise_level is not None:
-        WhiteNoise(level=options.noise_level)  # refuses what is out of range
+        return {
+            "picture": str(file.path),
+            "made_by_model": bool(found.made_by_model),
+            "p_value": float(found.p_value),
+            "score_db": float(found.score),
+            "observation": stable_repr(observation),
+            "status": found.inversion.status[0].name,
+            "evaluations": int(found.inversion.evaluations),
+            "seconds": found.inversion.seconds,
+        }
+
+    def line(self, entry: Entry) -> str:
+        verdict = "made by this model" if entry["made_by_model"] else "not attributed to this model"
+        return (
+            f"{entry['picture']}: {verdict}, p = {entry['p_value']:.3g}, score "
+            f"{entry['score_db']:.1f} dB, {entry['seconds']:.2f} s"
+        )
+
+    def settings(self) -> Entry:
+        options = self.options
+        return {
+            "model": model_name(options),
+            "dtype": options.dtype,
+            "device": options.device,
+            "false_positive_rate": options.false_positive_rate,
+            "calibration": None if options.calibration is None else str(options.calibration),
+            "real_pictures": len(self.real),
+            "versions": versions(),
+        }
+
+    def _calibration(self, file: PictureFile) -> Calibration:
+        """The calibration for the observation of a picture."""
+        observation, path = self.observations[file.path], self.options.save_calibration
+        words = stable_repr(observation)
+        if words not in self.calibrations:
+            kind = type(observation).__name__
+            self.say(f"calibrating on {len(self.real)} pictures: {kind}")
+            self.calibrations[words] = calibrate(
+                self.autoencoder,
+                [real.pictures for real in self.real],
+                observation=observation,
+                progress=shows_progress(self.options),
+            )
+            if path is not None:
+                self.calibrations[words].save(path)
+                self.say(f"calibration: {path}")
+        return self.calibrations[words]
 
 
-def _stored(options: argparse.Namespace) -> Calibration | None:
-    """The calibration of a file, or of an embedded model; None where --real makes one."""
-    from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED
-    from fixpoint.adapters.provenance.attribution import Calibration
-
-    if options.real is not None:
-        return None
+def _stored(options: argparse.Namespace) -> Calibration:
+    """The calibration of the file, or of an embedded model."""
     if options.calibration is not None:
-        reference = Calibration.load(options.calibration)
+        stored = Calibration.load(options.calibration)
     elif (
         options.pair is None and _decoder(options) in EMBEDDED and not Path(options.model).exists()
     ):
-        reference = Calibration.embedded(_decoder(options))
+        stored = Calibration.embedded(_decoder(options))
     else:
         raise ValueError(
             "nothing to compare the pictures with: give --calibration FILE, or --real PICTURE..."
         )
-    reference.check_rate(options.false_positive_rate)
-    return reference
-
-
-def _observation(options: argparse.Namespace, image: Any, dtype: Any) -> Observation:
-    from fixpoint.adapters.pictures.observations import WhiteNoise
-    from fixpoint.adapters.pictures.pictures import as_pictures
-    from fixpoint.adapters.provenance.attribution import observation_of
-
-    told = None if options.noise_level is None else WhiteNoise(level=options.noise_level)
-    return observation_of(as_pictures(image).observation, dtype, told)
+    stored.check_rate(options.false_positive_rate)
+    return stored
 
 
 def _decoder(options: argparse.Namespace) -> str:
@@ -206,51 +224,3 @@ def _load(options: argparse.Namespace) -> Autoencoder:
     if options.pair is None and options.model in AROUND_KL and not Path(options.model).exists():
         options = argparse.Namespace(**(vars(options) | {"model": _decoder(options)}))
     return load_autoencoder(options)
-
-
-def _named(path: Path, check: Callable[..., object], *arguments: Any) -> None:
-    try:
-        check(*arguments)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _entry(path: Path, observation: Observation, found: Any) -> dict[str, Any]:
-    from fixpoint.adapters.provenance.attribution import in_words
-
-    return {
-        "picture": str(path),
-        "made_by_model": bool(found.made_by_model),
-        "p_value": float(found.p_value),
-        "score_db": float(found.score),
-        "observation": in_words(observation),
-        "status": found.inversion.status[0].name,
-        "evaluations": int(found.inversion.evaluations),
-        "seconds": found.inversion.seconds,
-    }
-
-
-def _line(entry: dict[str, Any]) -> str:
-    verdict = "made by this model" if entry["made_by_model"] else "not attributed to this model"
-    return (
-        f"{entry['picture']}: {verdict}, p = {entry['p_value']:.3g}, score "
-        f"{entry['score_db']:.1f} dB, {entry['seconds']:.2f} s"
-    )
-
-
-def _kind(observation: Observation) -> str:
-    return type(observation).__name__
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    from fixpoint.adapters.reports.versions import versions
-
-    return {
-        "model": model_name(options),
-        "dtype": options.dtype,
-        "device": options.device,
-        "false_positive_rate": options.false_positive_rate,
-        "calibration": None if options.calibration is None else str(options.calibration),
-        "real_pictures": len(options.real or ()),
-        "versions": versions(),
-    }

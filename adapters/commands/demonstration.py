@@ -1,4 +1,4 @@
-"""The demonstration: one photograph, a known latent, four ways to recover it."""
+"""The demonstration: four methods recover the known latent of a photograph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDE = 128
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of the table."""
+    """One method: a row of the table."""
 
     name: str
     nmse_db: float
@@ -36,7 +36,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demonstration measured."""
+    """The results of the demonstration."""
 
     picture: Tensor  # (3, height, width), 8-bit values on [-1, 1]
     truth: Tensor  # z*, (1, channels, rows, columns)
@@ -45,7 +45,7 @@ class Demonstration:
     curves: dict[str, list[float]]  # NMSE in dB after 1, 2, ... evaluations
 
     def table(self) -> list[dict[str, Any]]:
-        """A dict a method, as the JSON and the figure show it; None for what is not finite."""
+        """A dict for each method, for JSON and the figure; NaN and infinity become None."""
         return [
             {
                 key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -56,7 +56,7 @@ class Demonstration:
 
 
 def photograph(side: int = SIDE) -> Tensor:
-    """The middle of the bundled photograph at half its resolution: (1, 3, side, side)."""
+    """The centre of the bundled photograph at half its resolution: (1, 3, side, side)."""
     from PIL import Image
 
     with Image.open(PHOTOGRAPH) as image:
@@ -82,8 +82,10 @@ def demonstrate(
     Args:
         autoencoder: makes and inverts the picture.
         picture: (1, 3, height, width) on [-1, 1]; only its encoding is used.
-        evaluations: of E(D(.)) for ours. gradient_steps, paper_steps: for the other two.
-        say: called with a line a method, as they finish.
+        evaluations: limit on evaluations of E(D(.)) for ours.
+        gradient_steps: of gradient descent.
+        paper_steps: of the paper's method.
+        say: called with a line of the table when a method has finished.
         progress: show progress bars.
     """
     autoencoder.check_shape(picture.shape)
@@ -106,7 +108,7 @@ def demonstrate(
             autoencoder,
             seen,
             steps=steps or gradient_steps,
-            # The better of the paper's two settings, for the stronger baseline.
+            # The better one of the paper's two settings.
             schedule=schedules.constant(0.01),
             value_range=(-1, 1),
             callback=lambda step, z: record(z),
@@ -143,7 +145,7 @@ def demonstrate(
         del methods["gradient descent"]
     measurements, latents = [], {}
     for name, method in methods.items():
-        method(lambda z: None, False, 2)  # two steps first, to warm the libraries up
+        method(lambda z: None, False, 2)  # warm-up: loads libraries before time is measured
         with PeakMemory(autoencoder.device) as memory:
             inversion = method(watch(name), progress, None)
         latents[name] = inversion.latent

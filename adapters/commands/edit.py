@@ -8,14 +8,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fixpoint.adapters.commands.options import add_diffusion_model, load_diffusion, sayer
-
-DECODER_INVERSIONS = ("ours", "encoder", "gradient")
-METHODS = ("naive", "backward-euler")
+from fixpoint.adapters.commands.options import (
+    add_diffusion_model,
+    add_report,
+    load_diffusion,
+    printer,
+    shows_progress,
+)
+from fixpoint.adapters.diffusion.editing import edit, read_mask
+from fixpoint.adapters.diffusion.noise_recovery import DECODER_INVERSIONS
+from fixpoint.adapters.diffusion.sampling import METHODS
+from fixpoint.adapters.pictures.pictures import as_pictures, read_picture
+from fixpoint.adapters.reports import latent_files
+from fixpoint.adapters.reports.latent_files import finite_or_none
+from fixpoint.adapters.reports.versions import versions
+from fixpoint.checkpoints.whole_file import write_whole
 
 
 def add_to(commands: Any) -> None:
-    """Add the command to the subparsers of an `argparse` parser."""
+    """Register the command with the subparsers of `fixpoint`."""
     parser = commands.add_parser(
         "edit",
         help="draw part of a picture anew under another prompt, and keep the rest",
@@ -54,7 +65,10 @@ def add_to(commands: Any) -> None:
         "--method", choices=METHODS, default="naive", help="of inverting the sampling"
     )
     parser.add_argument(
-        "--decoder-inversion", choices=DECODER_INVERSIONS, default="ours", help="default ours"
+        "--decoder-inversion",
+        choices=tuple(DECODER_INVERSIONS),
+        default="ours",
+        help="default ours",
     )
     parser.add_argument(
         "--refine",
@@ -64,8 +78,7 @@ def add_to(commands: Any) -> None:
         help="iterations that fit the decoded background to the original again (default 8)",
     )
     parser.add_argument("--out", type=Path, default=Path("edited"), metavar="DIR")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
@@ -75,21 +88,16 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0, or 1 where the result is not finite.
     """
-    from fixpoint.adapters.diffusion.editing import edit, read_mask
-    from fixpoint.adapters.pictures.pictures import as_pictures, read_picture
-    from fixpoint.adapters.reports import latent_files
-    from fixpoint.checkpoints.whole_file import write_whole
-
-    say = sayer(options.quiet)
+    say = printer(options.quiet)
     _check_options(options)
-    image, mask = read_picture(options.picture), read_picture(options.mask)
-    edited = read_mask(mask, as_pictures(image).values.shape)
+    pictures = as_pictures(read_picture(options.picture))
+    edited = read_mask(read_picture(options.mask), pictures.values.shape)
     latent_files.check_outputs(options.out, options.json)
     model = load_diffusion(options)
     say(f"{model}, decoder inversion: {options.decoder_inversion}")
     found = edit(
         model,
-        image,
+        pictures,
         edited,
         options.prompt,
         new_prompt=options.new_prompt,
@@ -99,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         method=options.method,
         decoder_inversion=options.decoder_inversion,
         refine=options.refine,
-        progress=not options.quiet and sys.stderr.isatty(),
+        progress=shows_progress(options),
     )
     finite = bool(found.latent.isfinite().all())
     picture = options.out / f"{options.picture.stem}.edited.png"
@@ -114,8 +122,8 @@ def run(options: argparse.Namespace) -> int:
         "picture": str(options.picture),
         "edited": str(picture) if finite else None,
         "latent": str(latent) if finite else None,
-        "background_nmse_db": latent_files.finite_or_none(float(found.background_nmse_db)),
-        "background_psnr_db": latent_files.finite_or_none(float(found.background_psnr_db)),
+        "background_nmse_db": finite_or_none(float(found.background_nmse_db)),
+        "background_psnr_db": finite_or_none(float(found.background_psnr_db)),
         "background_share": float(found.background.double().mean()),
         "evaluations": int(found.evaluations),
         "seconds": found.seconds,
@@ -149,8 +157,6 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    from fixpoint.adapters.reports.versions import versions
-
     return {
         "model": str(options.model),
         "dtype": options.dtype,

@@ -4,236 +4,199 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fixpoint.adapters.commands.options import (
     add_diffusion_model,
+    add_report,
     check_distinct,
     load_diffusion,
-    sayer,
+    shows_progress,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
-    from fixpoint.adapters.diffusion.noise_recovery import RecoveredNoise
-
-METHODS = ("naive", "backward-euler")
-DECODER_INVERSIONS = ("ours", "encoder", "gradient")
-REFUSED = "REFUSED"
+from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
+from fixpoint.adapters.diffusion.noise_recovery import (
+    DECODER_INVERSIONS,
+    RecoveredNoise,
+    recover_noise,
+)
+from fixpoint.adapters.diffusion.sampling import METHODS
+from fixpoint.adapters.inversion.reading import readable
+from fixpoint.adapters.reports import latent_files
+from fixpoint.adapters.reports.latent_files import finite_or_none
+from fixpoint.adapters.reports.peak_memory import PeakMemory
+from fixpoint.adapters.reports.versions import versions
+from fixpoint.status import Status
 
 
 def add_to(commands: Any) -> None:
     """Register the command with the subparsers of `fixpoint`."""
-    noise = commands.add_parser(
+    parser = commands.add_parser(
         "noise",
         help="recover the noise that a diffusion model made each picture of",
         description="Inverts the decoder, then the sampling. Writes, for every picture, "
         "NAME.noise.safetensors (z_T, of variance 1) and NAME.latent.safetensors (z_0, in the "
         "pipeline's scaling).",
     )
-    noise.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_diffusion_model(noise)
-    noise.add_argument(
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_diffusion_model(parser)
+    parser.add_argument(
         "--prompt",
         default="",
         metavar="TEXT",
         help="that the pictures were made with; where it is not known leave it out",
     )
-    noise.add_argument("--negative-prompt", metavar="TEXT")
-    noise.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
-    noise.add_argument(
+    parser.add_argument("--negative-prompt", metavar="TEXT")
+    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
+    parser.add_argument(
         "--guidance", type=float, default=1.0, metavar="G", help="of the sampler; 1 for none"
     )
-    noise.add_argument(
+    parser.add_argument(
         "--method", choices=METHODS, default="naive", help="of inverting the sampling"
     )
-    noise.add_argument(
-        "--decoder-inversion", choices=DECODER_INVERSIONS, default="ours", help="default ours"
+    parser.add_argument(
+        "--decoder-inversion",
+        choices=tuple(DECODER_INVERSIONS),
+        default="ours",
+        help="default ours",
     )
-    noise.add_argument(
+    parser.add_argument(
         "--truth",
         type=Path,
         metavar="FILE",
         help="safetensors with the true noise of the (one) picture, to report the NMSE",
     )
-    noise.add_argument("--out", type=Path, default=Path("noise"), metavar="DIR")
-    noise.add_argument("--json", type=Path, metavar="FILE", help="write a report as JSON")
-    noise.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    noise.set_defaults(run=run)
+    parser.add_argument("--out", type=Path, default=Path("noise"), metavar="DIR")
+    add_report(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check everything, load the model, then go picture by picture.
-
-    Returns:
-        0, or 1 where a row diverged or ended in NaN, or 2 where a picture was refused that only
-        the model could judge. The JSON report holds whatever was done, also when the run is
-        interrupted.
-    """
-    from fixpoint.adapters.pictures.pictures import as_pictures, read_picture
-    from fixpoint.adapters.reports import latent_files
-
-    say = sayer(options.quiet)
-    _check_options(options)
-    images = [read_picture(path) for path in options.pictures]
-    for image in images:
-        as_pictures(image)
-    truth = None if options.truth is None else latent_files.read_latent(options.truth, name="noise")
-    latent_files.check_outputs(options.out, options.json)
-    model = load_diffusion(options)
-    _check_model(options, model, images, truth)
-
-    say(f"{model}, {options.method}, decoder inversion: {options.decoder_inversion}")
-    entries: list[dict[str, Any]] = []
-    try:
-        for path, image in zip(options.pictures, images, strict=True):
-            try:
-                entries.append(_picture(options, model, path, image, truth))
-                say(_line(entries[-1]))
-            except ValueError as error:
-                message = " ".join(str(error).split())
-                entries.append({"picture": str(path), "status": REFUSED, "message": message})
-                print(f"fixpoint: error: {path}: {message}", file=sys.stderr)
-    finally:
-        if options.json is not None:
-            latent_files.write_json(options.json, _settings(options, model) | {"pictures": entries})
-            say(f"JSON: {options.json}")
-    statuses = {entry["status"] for entry in entries}
-    return 2 if REFUSED in statuses else 1 if statuses & {"NONFINITE", "DIVERGED"} else 0
+    """Run the command; returns the exit code."""
+    return Noise(options).run()
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    if options.steps < 1:
-        raise ValueError(f"--steps must be at least 1, got {options.steps}")
-    if not 1 <= options.guidance < math.inf:
-        raise ValueError(f"--guidance must be at least 1, got {options.guidance}")
-    if options.negative_prompt is not None and options.guidance == 1:
-        raise ValueError("--negative-prompt goes with --guidance above 1")
-    if options.truth is not None and len(options.pictures) > 1:
-        raise ValueError("--truth goes with one picture")
-    check_distinct(options.pictures)
+class Noise(PerPicture):
+    """One run of `fixpoint noise`."""
 
+    def check_options(self) -> None:
+        options = self.options
+        if options.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {options.steps}")
+        if not 1 <= options.guidance < math.inf:
+            raise ValueError(f"--guidance must be at least 1, got {options.guidance}")
+        if options.negative_prompt is not None and options.guidance == 1:
+            raise ValueError("--negative-prompt goes with --guidance above 1")
+        if options.truth is not None and len(options.pictures) > 1:
+            raise ValueError("--truth goes with one picture")
+        check_distinct(options.pictures)
 
-def _check_model(
-    options: argparse.Namespace, model: LatentDiffusion, images: list[Any], truth: Tensor | None
-) -> None:
-    """What only the model can tell of the options and pictures."""
-    from fixpoint.adapters.diffusion.sampler_steps import schedule_of
-    from fixpoint.adapters.inversion.reading import readable
+    def check_files(self, files: Sequence[PictureFile]) -> None:
+        truth = self.options.truth
+        self.truth = None if truth is None else latent_files.read_latent(truth, name="noise")
 
-    model.check_sampling(
-        options.prompt, guidance=options.guidance, negative_prompt=options.negative_prompt
-    )
-    schedule_of(model.pipeline.scheduler, options.steps, velocity=model.velocity)
-    for path, image in zip(options.pictures, images, strict=True):
-        try:
-            values = readable(model.autoencoder, image, None).values
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {error}") from None
-        sides = (side // model.autoencoder.factor for side in values.shape[-2:])
-        expected = (1, model.latent_shape[0], *sides)
-        if truth is not None and truth.shape != expected:
-            raise ValueError(
-                f"the true noise has shape {tuple(truth.shape)}, that of {path} has {expected}"
-            )
-
-
-def _picture(
-    options: argparse.Namespace,
-    model: LatentDiffusion,
-    path: Path,
-    image: Any,
-    truth: Tensor | None,
-) -> dict[str, Any]:
-    """Recover the noise of one picture and write its files; returns its entry in the report."""
-    from fixpoint.adapters.diffusion.noise_recovery import recover_noise
-    from fixpoint.adapters.reports import latent_files
-    from fixpoint.adapters.reports.peak_memory import PeakMemory
-
-    with PeakMemory(model.device) as memory:
-        found = recover_noise(
-            model,
-            image,
+    def prepare(self, files: Sequence[PictureFile]) -> None:
+        options = self.options
+        self.model = load_diffusion(options)
+        self.model.check_sampling(
             options.prompt,
             steps=options.steps,
             guidance=options.guidance,
             negative_prompt=options.negative_prompt,
-            method=options.method,
-            decoder_inversion=options.decoder_inversion,
-            progress=not options.quiet and sys.stderr.isatty(),
         )
-    residuals = found.trajectory.residuals
-    entry: dict[str, Any] = {
-        "picture": str(path),
-        "status": _status(found),
-        "network_evaluations": int(found.evaluations),
-        "seconds": found.seconds,
-        "standard_deviation": latent_files.finite_or_none(float(found.noise.std())),
-        "peak_bytes": memory.added,
-    }
-    if residuals is not None:
-        entry["largest_residual"] = latent_files.finite_or_none(float(residuals.max()))
-    if found.inversion is not None:
-        entry["decoder"] = {
-            "status": found.inversion.status[0].name if found.inversion.status else None,
-            "evaluations": int(found.inversion.evaluations),
-            "psnr_db": latent_files.finite_or_none(float(found.inversion.psnr_db)),
-            "seconds": found.inversion.seconds,
+        for file in files:
+            file.check(readable, self.model.autoencoder, file.pictures, None)
+            self._check_truth(file)
+        self.say(f"{self.model}, {options.method}, decoder inversion: {options.decoder_inversion}")
+
+    def process(self, file: PictureFile) -> Entry:
+        options = self.options
+        with PeakMemory(self.model.device) as memory:
+            found = recover_noise(
+                self.model,
+                file.pictures,
+                options.prompt,
+                steps=options.steps,
+                guidance=options.guidance,
+                negative_prompt=options.negative_prompt,
+                method=options.method,
+                decoder_inversion=options.decoder_inversion,
+                progress=shows_progress(options),
+            )
+        residuals = found.trajectory.residuals
+        entry: Entry = {
+            "picture": str(file.path),
+            "status": _status(found),
+            "network_evaluations": int(found.evaluations),
+            "seconds": found.seconds,
+            "standard_deviation": finite_or_none(float(found.noise.std())),
+            "peak_bytes": memory.added,
         }
-    if truth is not None:
-        entry["nmse_db"] = latent_files.finite_or_none(float(found.nmse_db(truth.to(found.noise))))
-    return entry | _write(options, path, found)
+        if residuals is not None:
+            entry["largest_residual"] = finite_or_none(float(residuals.max()))
+        if found.inversion is not None:
+            entry["decoder"] = {
+                "status": found.inversion.status[0].name if found.inversion.status else None,
+                "evaluations": int(found.inversion.evaluations),
+                "psnr_db": finite_or_none(float(found.inversion.psnr_db)),
+                "seconds": found.inversion.seconds,
+            }
+        if self.truth is not None:
+            entry["nmse_db"] = finite_or_none(float(found.nmse_db(self.truth.to(found.noise))))
+        return entry | self._write(file.path, found)
+
+    def line(self, entry: Entry) -> str:
+        parts = [f"{entry['picture']}: {entry['status'] or 'done'}"]
+        decoder = entry.get("decoder")
+        if decoder is not None and decoder["psnr_db"] is not None:
+            parts.append(f"PSNR {decoder['psnr_db']:.1f} dB")
+        if entry.get("nmse_db") is not None:
+            parts.append(f"NMSE of the noise {entry['nmse_db']:.1f} dB")
+        parts += [f"{entry['network_evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
+        return ", ".join(parts) + f" -> {entry['noise']}"
+
+    def settings(self) -> Entry:
+        options = self.options
+        return {
+            "model": str(options.model),
+            "description": repr(self.model),
+            "prompt": options.prompt,
+            "negative_prompt": options.negative_prompt,
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "method": options.method,
+            "decoder_inversion": options.decoder_inversion,
+            "dtype": options.dtype,
+            "device": str(self.model.device),
+            "versions": versions(),
+        }
+
+    def _check_truth(self, file: PictureFile) -> None:
+        factor, sides = self.model.autoencoder.factor, file.pictures.values.shape[-2:]
+        expected = (1, self.model.latent_shape[0], *(side // factor for side in sides))
+        if self.truth is not None and self.truth.shape != expected:
+            raise ValueError(
+                f"the true noise has shape {tuple(self.truth.shape)}, that of {file.path} has "
+                f"{expected}"
+            )
+
+    def _write(self, path: Path, found: RecoveredNoise) -> dict[str, str]:
+        """Write the files of one picture; returns their names for the report."""
+        options = self.options
+        noise = options.out / f"{path.stem}.noise.safetensors"
+        latent = options.out / f"{path.stem}.latent.safetensors"
+        made = {"model": str(options.model), "prompt": options.prompt, "steps": str(options.steps)}
+        made["guidance"] = str(options.guidance)
+        latent_files.write_latent(noise, found.noise, made, name="noise")
+        latent_files.write_latent(
+            latent, found.latent, {"scaling": "pipeline", "model": str(options.model)}
+        )
+        return {"noise": str(noise), "latent": str(latent)}
 
 
 def _status(found: RecoveredNoise) -> str | None:
-    """Of the first part that was no success; None where no solver ran on the sampling."""
+    """NONFINITE, or the status of inverting the sampling; None where no solver ran on that."""
     if not bool(found.noise.isfinite().all()):
-        return "NONFINITE"
+        return Status.NONFINITE.name
     return found.trajectory.status[0].name if found.trajectory.status else None
-
-
-def _write(options: argparse.Namespace, path: Path, found: RecoveredNoise) -> dict[str, str]:
-    from fixpoint.adapters.reports import latent_files
-
-    noise = options.out / f"{path.stem}.noise.safetensors"
-    latent = options.out / f"{path.stem}.latent.safetensors"
-    made = {"model": str(options.model), "prompt": options.prompt, "steps": str(options.steps)}
-    made["guidance"] = str(options.guidance)
-    latent_files.write_latent(noise, found.noise, made, name="noise")
-    latent_files.write_latent(
-        latent, found.latent, {"scaling": "pipeline", "model": str(options.model)}
-    )
-    return {"noise": str(noise), "latent": str(latent)}
-
-
-def _settings(options: argparse.Namespace, model: LatentDiffusion) -> dict[str, Any]:
-    from fixpoint.adapters.reports.versions import versions
-
-    return {
-        "model": str(options.model),
-        "description": repr(model),
-        "prompt": options.prompt,
-        "negative_prompt": options.negative_prompt,
-        "steps": options.steps,
-        "guidance": options.guidance,
-        "method": options.method,
-        "decoder_inversion": options.decoder_inversion,
-        "dtype": options.dtype,
-        "device": str(model.device),
-        "versions": versions(),
-    }
-
-
-def _line(entry: dict[str, Any]) -> str:
-    parts = [f"{entry['picture']}: {entry['status'] or 'done'}"]
-    decoder = entry.get("decoder")
-    if decoder is not None and decoder["psnr_db"] is not None:
-        parts.append(f"PSNR {decoder['psnr_db']:.1f} dB")
-    if entry.get("nmse_db") is not None:
-        parts.append(f"NMSE of the noise {entry['nmse_db']:.1f} dB")
-    parts += [f"{entry['network_evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
-    return ", ".join(parts) + f" -> {entry['noise']}"

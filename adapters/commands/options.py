@@ -1,8 +1,9 @@
-"""What the commands share: the options that name a model, and how it is loaded."""
+"""What the commands share: options for the model and the output, loading, printing."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
 DTYPES = ("float32", "bfloat16", "float16")
+OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +59,12 @@ def model_name(options: argparse.Namespace) -> str:
     return str(options.model if options.pair is None else options.pair)
 
 
+def add_report(parser: argparse.ArgumentParser, json_help: str = "write a report as JSON") -> None:
+    """--json and --quiet."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
 def load_autoencoder(options: argparse.Namespace) -> Autoencoder:
     """The autoencoder named by --model or --pair, --dtype and --device."""
     from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
@@ -81,10 +89,10 @@ def load_diffusion(options: argparse.Namespace) -> LatentDiffusion:
 
 
 def check_distinct(pictures: Sequence[Path]) -> None:
-    """Refuse pictures whose results would go by the same name.
+    """Check that no two pictures would write files of the same name.
 
     Raises:
-        ValueError: with the names.
+        ValueError: two pictures have one name; the message lists the names.
     """
     stems = [path.stem for path in pictures]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
@@ -93,10 +101,10 @@ def check_distinct(pictures: Sequence[Path]) -> None:
 
 
 def placement(options: argparse.Namespace) -> tuple[torch.dtype, torch.device]:
-    """The dtype and the device that the options name, once it is sure that they can be used.
+    """The dtype and the device that the options name.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: the device does not exist or cannot be used.
     """
     import torch
 
@@ -108,10 +116,16 @@ def placement(options: argparse.Namespace) -> tuple[torch.dtype, torch.device]:
     return getattr(torch, options.dtype), device
 
 
-def sayer(quiet: bool) -> Callable[[str], None]:
-    """`print`, or with --quiet nothing."""
+def printer(quiet: bool) -> Callable[[str], None]:
+    """A function that prints a line; with --quiet it prints nothing."""
     return (lambda line: None) if quiet else (lambda line: print(line, flush=True))
 
 
+def shows_progress(options: argparse.Namespace) -> bool:
+    """Whether to draw progress bars: on a terminal, without --quiet."""
+    return not options.quiet and sys.stderr.isatty()
+
+
 def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, or its type where there is no message."""
     return " ".join(str(error).split()) or type(error).__name__

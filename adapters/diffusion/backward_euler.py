@@ -2,10 +2,10 @@
 
     T x = Phi(x) - x_t
 
-with the sampler's step Phi from level s to t: its zero is the x_s that the step took to x_t
+with the sampler's step Phi from level s to level t. Its zero is the x_s that Phi maps to x_t
 (backward Euler; Hong et al., "On exact inversion of DPM-solvers", CVPR 2024, algorithm 1). For a
-one-step rectified flow this reads T z = z + v(z, 1000, c) - z_0 (the paper, appendix A.2.2).
-Any iterator solves it; nothing is differentiated.
+one-step rectified flow it is T z = z + v(z, 1000, c) - z_0 (the paper, appendix A.2.2). Any
+iterator can solve it; no gradient is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fixpoint.trees.rows import select_rows
 
 
 class BackwardEuler(Operator):
-    """The operator whose zero is x_s, the latent that a step of the sampler took to x_t.
+    """The operator whose zero is x_s, the latent that a step of the sampler maps to x_t.
 
     Args:
         network: m(x, timestep), a `Network` or any function, whose rows are independent.
@@ -57,8 +57,10 @@ class BackwardEuler(Operator):
 
     @torch.no_grad()
     def naive(self, *, at_source: bool = False) -> Float[Tensor, "batch *latent"]:
-        """About x_s, by one call of the network at x_t: where to start. Rows that the network
-        makes NaN or infinite start from x_t."""
+        """The start: an estimate of x_s from one call of the network at x_t.
+
+        It is x_t in rows where the network returns NaN or infinity.
+        """
         start = self.step.naive(self.network, self.target, at_source=at_source)
         finite = start.isfinite().flatten(1).all(1)
         return torch.where(finite.reshape(-1, *[1] * (start.dim() - 1)), start, self.target)
@@ -74,9 +76,9 @@ class OneStepFlow(BackwardEuler):
     """The operator T z = z + v(z, timestep, *per_row) - z_0 of a one-step rectified flow.
 
     Args:
-        velocity: v, pointing to the picture, as InstaFlow's.
+        velocity: v, pointing to the picture, as in InstaFlow.
         z_0: (batch, *latent), the clean latent.
-        per_row: what v takes besides, with the batch first: what its rows are told.
+        per_row: further arguments of v with the batch first: conditions of the rows.
         timestep: of pure noise.
     """
 

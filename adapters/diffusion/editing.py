@@ -1,16 +1,16 @@
 """Background-preserving editing (the paper, appendix A.2.3): one part of a picture drawn anew.
 
-The picture's whole trajectory is recovered, first its latent z_0 by decoder inversion, then z_T,
-..., z_1 by inverting the sampling. From z_T on it is drawn again with another prompt, and after
-every step the latents of the background are put back as the recovered trajectory has them:
+First the whole trajectory of the picture is recovered: z_0 by decoder inversion, then z_1, ..., z_T
+by inverting the sampling. Then the sampler draws from z_T with another prompt. After every step the
+latents of the background are replaced by those of the recovered trajectory:
 
     z_t <- where(background, z_t of the picture, z_t of the drawing)
 
-so that at the end the background's latents are as good as the decoder inversion was. That is where
-the paper ends. But a decoder normalises over the whole picture and mixes neighbours: what it makes
-of the same latents changes with what was drawn beside them, by far more than an exact inversion is
-off. So z_0 is refined: the decoder is inverted once more, from there, on the picture whose
-background is the original's, and which is not known under the mask.
+At the end the background's latents are as exact as the decoder inversion. The paper stops here.
+However, a decoder normalises over the whole picture and mixes neighbours, so that the same latents
+decode to another background once something else is drawn beside them. This error is far larger
+than that of an exact inversion. Therefore z_0 is refined: starting from it, the decoder is inverted
+again on a picture with the original background and unknown pixels under the mask.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from fixpoint.solution import Solution
 from fixpoint.stop import Divergence
 
 REFINEMENT = 8
-"""Iterations of the last inversion: most of what it gains comes in the first few."""
+"""Iterations of the last inversion. Most of the gain comes in the first few."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Edit:
 
     Attributes:
         picture: on [-1, 1], clipped.
-        original: the picture before, likewise.
-        background: True where the picture was to be kept: (batch, height, width).
+        original: the picture before editing, on [-1, 1].
+        background: True where the picture is kept: (batch, height, width).
         latent: z_0 of the edited picture, in the pipeline's scaling.
         recovered: noise, latent and trajectory of the original.
-        refinement: the solver's account of the last inversion; None where there was none.
-        evaluations: of the diffusion network, per row, both ways.
-        seconds: of everything, for the whole batch.
+        refinement: the solution of the last inversion; None without refinement.
+        evaluations: of the diffusion network per row, for inversion and drawing together.
+        seconds: for the whole batch.
     """
 
     picture: Float[Tensor, "batch 3 height width"]
@@ -75,7 +75,7 @@ class Edit:
     def background_nmse_db(self) -> Float[Tensor, " batch"]:
         """`10 log10(||picture - original||^2 / ||original||^2)` outside the mask, per row, in dB.
 
-        Pictures are taken on [0, 1], so that black counts as nothing and not as much.
+        Pictures are taken on [0, 1], so that black has norm 0.
         """
         kept = self.background[:, None].double()
         error = (self.picture - self.original).double() / 2 * kept
@@ -112,19 +112,19 @@ def edit(
     callback: Callable[[int, Tensor], object] | None = None,
     progress: bool = False,
 ) -> Edit:
-    """The picture with what lies under the mask drawn anew, and the rest as it was.
+    """Draw the part of the picture under the mask anew, and keep the rest.
 
     Args:
         model: a `LatentDiffusion`, or a pipeline of diffusers.
         image: one picture or several of one size, as for `invert`; never resized.
-        mask: what to draw anew, in pixels: a boolean tensor (height, width) or (batch, height,
-            width), or a path or PIL image in grey, where values from 128 on are drawn anew. A
-            latent cell is background where all its pixels are.
-        prompt: that the picture was made with, or that describes it.
-        new_prompt: to draw with; one for all rows, or one for each.
-        steps: of the sampler, both ways.
+        mask: the pixels to draw anew: a boolean tensor (height, width) or (batch, height, width),
+            or a path or PIL image in grey, where values of at least 128 are drawn anew. A latent
+            cell is background if all its pixels are.
+        prompt: the prompt of the picture, or a description of it.
+        new_prompt: the prompt to draw with; one for all rows, or one for each.
+        steps: of the sampler, in both directions.
         guidance: of the new prompt.
-        inversion_guidance: of the old one; that the picture was made with, or 1 for none.
+        inversion_guidance: of the old prompt; the guidance of the picture, or 1 for none.
         negative_prompt: of the drawing.
         method: of inverting the sampling, see `Sampling.invert`.
         decoder_inversion: as for `recover_noise`.
@@ -134,7 +134,7 @@ def edit(
         progress: show progress bars.
 
     Raises:
-        TypeError, ValueError: an argument is not usable, or the mask leaves no background, or
+        TypeError, ValueError: an argument cannot be used, or the mask leaves no background or
             nothing to draw; no model ran.
     """
     model = as_model(model)
@@ -153,7 +153,11 @@ def edit(
             "sampling(new_prompt).generate(noise)"
         )
     model.check_sampling(
-        new_prompt, guidance=guidance, negative_prompt=negative_prompt, rows=len(original)
+        new_prompt,
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        rows=len(original),
     )
 
     started = time.perf_counter()
@@ -204,10 +208,9 @@ def _refined(
     iterations: int,
     progress: bool,
 ) -> Solution:
-    """The decoder inverted from z_0, where the background alone is known.
+    """Invert the decoder from z_0 where only the background is known.
 
-    Forward steps leave the latents under the mask nearly as they were drawn; every acceleration
-    goes further there.
+    Forward steps hardly change the latents under the mask; accelerated methods change them more.
     """
     autoencoder = model.autoencoder
     background = ~edited.to(latent.device)
@@ -262,7 +265,7 @@ def read_mask(mask: Any, shape: torch.Size) -> Bool[Tensor, "batch height width"
 def latent_mask(
     mask: Bool[Tensor, "batch height width"], factor: int
 ) -> Bool[Tensor, "batch rows columns"]:
-    """The latent cells with at least one pixel under the mask."""
+    """Latent cells that have a pixel under the mask."""
     batch, height, width = mask.shape
     cells = mask.reshape(batch, height // factor, factor, width // factor, factor)
     return cells.any(4).any(2)

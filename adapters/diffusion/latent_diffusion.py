@@ -1,11 +1,8 @@
-"""Latent diffusion models: a pipeline of diffusers, ready to draw and to be inverted."""
+"""Latent diffusion models: a pipeline of diffusers, to sample from and to invert."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +12,8 @@ from torch import Tensor
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.folder import MODELS
-from fixpoint.adapters.diffusion.networks import Condition, ToldNetwork
+from fixpoint.adapters.diffusion.networks import Condition, ConditionedNetwork
+from fixpoint.adapters.diffusion.pipeline_folder import load_pipeline
 from fixpoint.adapters.diffusion.pipelines import PipelineClass, pipeline_class
 from fixpoint.adapters.diffusion.sampler_steps import (
     DIRECTIONS,
@@ -27,19 +25,18 @@ from fixpoint.adapters.diffusion.sampling import Sampling
 
 EMBEDDED = ("diffusion", "flow")
 Embedded = Literal["diffusion", "flow"]
-UNCHECKED = ("safety_checker", "feature_extractor", "image_encoder")
-"""Parts of pipelines that have no share in drawing from a prompt; they are not loaded."""
 
 
 class LatentDiffusion:
-    """A diffusion model on the latents of an autoencoder, with what tells it what to draw.
+    """A diffusion model on the latents of an autoencoder, with its text encoder.
 
     The pipeline is never changed: its scheduler is copied, its weights, dtype and device stay.
 
     Attributes:
         pipeline: of diffusers.
-        autoencoder: E and D around it.
-        velocity: where a flow's network points; of no meaning for other networks.
+        convention: how the parts of the pipeline work together.
+        autoencoder: the encoder E and the decoder D.
+        velocity: the direction of the output of a flow's network; not used for other networks.
     """
 
     def __init__(
@@ -69,8 +66,8 @@ class LatentDiffusion:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """(channels, rows, columns), or of videos (channels, frames, rows, columns): what the
-        pipeline draws unless told otherwise."""
+        """The default shape of the pipeline: (channels, rows, columns), or for videos
+        (channels, frames, rows, columns)."""
         return self.convention.latent_shape(self.pipeline)
 
     def noise(
@@ -84,17 +81,17 @@ class LatentDiffusion:
     ) -> Float[Tensor, "count *latent"]:
         """z_T: white noise of variance 1, float32.
 
-        Row after row is drawn from one generator on the CPU, so that a row is the same for every
-        count and device. The pipeline's schedulers scale noise themselves.
+        One generator on the CPU draws row after row, so that a row does not depend on the count
+        or the device. The pipeline's schedulers scale noise themselves.
 
         Args:
             count: rows.
             seed: of the generator.
-            height, width: of the pictures, in pixels; by default what the pipeline draws.
-            frames: of videos, in the same way.
+            height, width: of the pictures, in pixels; by default those of the pipeline.
+            frames: of videos; by default that of the pipeline.
 
         Raises:
-            ValueError: a size that the autoencoder cannot give, or frames of a picture.
+            ValueError: a size that the autoencoder cannot produce, or frames for pictures.
         """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"count must be a whole number above 0, got {count!r}")
@@ -111,48 +108,48 @@ class LatentDiffusion:
         guidance: float = 1.0,
         negative_prompt: str | Sequence[str] | None = None,
     ) -> Sampling:
-        """The sampler under a prompt, with the pipeline's scheduler as it is now.
+        """The sampler for a prompt, with the present scheduler of the pipeline.
 
         Args:
-            prompt: one for all rows, or one for each.
+            prompt: one for all rows, or one for each row.
             steps: of the sampler (`num_inference_steps`).
             guidance: weight of classifier-free guidance (`guidance_scale`); 1 for none.
-            negative_prompt: to be led away from, in the same way; None for the pipeline's default.
+            negative_prompt: one for all rows, or one for each row; None for the pipeline's default.
 
         Raises:
-            TypeError, ValueError: an option is not usable; nothing was encoded yet.
+            TypeError, ValueError: an option cannot be used; nothing was encoded yet.
         """
         prompts = _texts(prompt, "prompt")
         negatives = (
             [None] if negative_prompt is None else _texts(negative_prompt, "negative_prompt")
         )
-        self.check_sampling(prompt, guidance=guidance, negative_prompt=negative_prompt)
+        self.check_sampling(prompt, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
         schedule = schedule_of(self.pipeline.scheduler, steps, velocity=self.velocity)
         guided = guidance > 1
         rows = max(len(prompts), len(negatives) if guided else 1)
         pairs = list(zip(_spread(prompts, rows), _spread(negatives, rows), strict=True))
-        told, without = self._tell(pairs, guided)
+        condition, negative = self._encode_prompts(pairs, guided)
         pipeline, network, call = self.pipeline, self.network, self.convention.call
 
         def function(x: Tensor, timestep: float, condition: Condition) -> Tensor:
             return call(pipeline, network, x, timestep, condition)
 
-        return Sampling(
-            ToldNetwork(function, told, without, float(guidance), self.dtype), schedule, self.device
-        )
+        conditioned = ConditionedNetwork(function, condition, negative, float(guidance), self.dtype)
+        return Sampling(conditioned, schedule, self.device)
 
     def check_sampling(
         self,
         prompt: str | Sequence[str] = "",
         *,
+        steps: int = 50,
         guidance: float = 1.0,
         negative_prompt: str | Sequence[str] | None = None,
         rows: int | None = None,
     ) -> None:
-        """Refuse what `sampling` would refuse of these options, and prompts that do not fit rows.
+        """Check the options of `sampling`, and that there are as many prompts as rows.
 
         Raises:
-            TypeError, ValueError: see there.
+            TypeError, ValueError: an option cannot be used.
         """
         if isinstance(guidance, bool) or not isinstance(guidance, int | float):
             raise TypeError(f"guidance must be a number, got {guidance!r}")
@@ -170,14 +167,15 @@ class LatentDiffusion:
                 raise ValueError(
                     f"{length} in {name}, but {wanted} rows: give one, or one for each row"
                 )
-        untold = self.convention.tell is None
-        if untold and (any(_texts(prompt, "prompt")) or guidance != 1):
+        unconditional = self.convention.encode_prompt is None
+        if unconditional and (any(_texts(prompt, "prompt")) or guidance != 1):
             raise ValueError(f"{type(self.pipeline).__name__} takes neither a prompt nor guidance")
         if _is_random(self.network):
             raise ValueError(
                 "the network is in training mode and drops values at random: call "
                 f"pipeline.{self.convention.network}.eval()"
             )
+        schedule_of(self.pipeline.scheduler, steps, velocity=self.velocity)
 
     def decode(self, latent: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch 3 *size"]:
         """D: the pictures or videos on [-1, 1], clipped, float32."""
@@ -211,32 +209,32 @@ class LatentDiffusion:
         return channels, *rest
 
     @torch.no_grad()
-    def _tell(
+    def _encode_prompts(
         self, pairs: list[tuple[str, str | None]], guided: bool
     ) -> tuple[Condition, Condition | None]:
-        """What the network is told of every pair of prompts; each pair is encoded once, alone."""
-        tell = self.convention.tell
-        if tell is None:
+        """The conditions for prompts and negative prompts; each pair is encoded once, alone."""
+        encode = self.convention.encode_prompt
+        if encode is None:
             return {}, None
-        known = {pair: tell(self.pipeline, *pair, guided) for pair in dict.fromkeys(pairs)}
-        told = _joined([known[pair][0] for pair in pairs])
+        known = {pair: encode(self.pipeline, *pair, guided) for pair in dict.fromkeys(pairs)}
+        condition = _joined([known[pair][0] for pair in pairs])
         if not guided:
-            return told, None
-        return told, _joined([known[pair][1] or {} for pair in pairs])
+            return condition, None
+        return condition, _joined([known[pair][1] or {} for pair in pairs])
 
     @classmethod
     def from_diffusers(cls, pipeline: Any, *, velocity: Direction | None = None) -> LatentDiffusion:
-        """Wrap a loaded diffusers pipeline, which keeps everything it has.
+        """Wrap a loaded diffusers pipeline, which is not changed.
 
         Args:
-            pipeline: of a class in `fixpoint.adapters.pipeline_classes.PIPELINES`, with a
-                scheduler whose steps can be undone, see `schedule_of`.
-            velocity: where the network of a rectified flow points: "to noise", as diffusers has
-                it, or "to picture", as InstaFlow; by default the latter for
-                `StableDiffusionPipeline`, the architecture of InstaFlow, and the former elsewhere.
+            pipeline: of a class in `fixpoint.adapters.diffusion.pipelines.PIPELINES`, with a
+                scheduler whose steps can be inverted, see `schedule_of`.
+            velocity: the direction of the output of a rectified flow's network: "to noise", as in
+                diffusers, or "to picture", as in InstaFlow. The default is "to picture" for
+                `StableDiffusionPipeline`, the architecture of InstaFlow, and else "to noise".
 
         Raises:
-            TypeError, ValueError: a pipeline, scheduler or autoencoder that is not supported.
+            TypeError, ValueError: the pipeline, scheduler or autoencoder is not supported.
         """
         name = type(pipeline).__name__
         convention = pipeline_class(name)
@@ -270,9 +268,7 @@ class LatentDiffusion:
                 else. TypeError: an unsupported pipeline. ModuleNotFoundError: without
                 transformers.
         """
-        folder = Path(folder)
-        name = _checked_folder(folder)
-        pipeline = _load(folder, name, dtype).to(device)
+        pipeline = load_pipeline(Path(folder), dtype).to(device)
         for part in pipeline.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval().requires_grad_(False)
@@ -289,8 +285,8 @@ class LatentDiffusion:
         """A small trained model that ships inside the package, around the autoencoder "kl".
 
         Args:
-            name: "diffusion" (noise prediction, DDIM) or "flow" (a rectified flow of one step,
-                sampled with `steps=1`).
+            name: "diffusion" (predicts noise, DDIM) or "flow" (a rectified flow of one step, to
+                be sampled with `steps=1`).
             dtype, device: of the loaded model.
         """
         if name not in EMBEDDED:
@@ -328,91 +324,3 @@ def _is_random(network: torch.nn.Module) -> bool:
         isinstance(module, torch.nn.Dropout) and module.training and module.p > 0
         for module in network.modules()
     )
-
-
-def _checked_folder(folder: Path) -> str:
-    """The class of the pipeline in a folder, once it is sure that its parts are there."""
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"model folder {folder} {what}")
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise FileNotFoundError(
-            f"{folder} is not a pipeline's folder: it holds no model_index.json"
-        )
-    try:
-        parts = dict(json.loads(index.read_text()))
-        name = str(parts["_class_name"])
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{index} names no diffusers pipeline") from error
-    convention = pipeline_class(name)
-    for part, listed in parts.items():
-        present = isinstance(listed, list) and len(listed) == 2 and listed[1] is not None
-        if present and part not in UNCHECKED and not (folder / part).is_dir():
-            raise FileNotFoundError(f"{folder} holds no folder {part}, which its pipeline needs")
-    for part in (convention.network, convention.autoencoder):
-        if not any((folder / part).glob("*.safetensors")):
-            raise FileNotFoundError(
-                f"{folder / part} holds no safetensors weights (pickled ones are never loaded)"
-            )
-    return name
-
-
-def _load(folder: Path, name: str, dtype: torch.dtype) -> Any:
-    import diffusers
-
-    from fixpoint.adapters.autoencoders.folder import quiet_diffusers
-
-    _require_transformers()
-    index = json.loads((folder / "model_index.json").read_text())
-    unused = {part: None for part in UNCHECKED if part in index}
-    if "requires_safety_checker" in index or "safety_checker" in index:
-        unused["requires_safety_checker"] = False  # type: ignore[assignment]
-    try:
-        with quiet_diffusers(), _no_bars():
-            return getattr(diffusers, name).from_pretrained(
-                folder,
-                torch_dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                **unused,
-            )
-    except Exception as error:  # diffusers lets everything through that its parts raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{folder} could not be loaded: {message}") from error
-
-
-def _require_transformers() -> None:
-    try:
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "diffusion pipelines need transformers; "
-            "pip install 'fixpoint-torch[diffusers]' brings it",
-            name="transformers",
-        ) from error
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """No progress bars while models are loaded, and no warnings that ask nothing of the user."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    shown = [
-        logging
-        for logging in (diffusers.utils.logging, transformers.utils.logging)
-        if logging.is_progress_bar_enabled()
-    ]
-    for logging in shown:
-        logging.disable_progress_bar()
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()  # it misses torchvision, which is not needed
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        transformers.utils.logging.set_verbosity(verbosity)
-        for logging in shown:
-            logging.enable_progress_bar()

@@ -1,7 +1,7 @@
-"""The network of a diffusion model, told what to draw: m(x, timestep), row by row.
+"""The network of a diffusion model under its prompts: m(x, timestep), row by row.
 
-Classifier-free guidance (Ho and Salimans, 2022) stands inside: m = n + guidance (c - n), with c
-the output under the prompt and n under the negative prompt, both from one batched call.
+Classifier-free guidance (Ho and Salimans, 2022) is part of m: m = n + guidance (c - n), with c the
+output for the prompt and n that for the negative prompt, both from one batched call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from fixpoint.trees.rows import map_rows, select_rows
 
 Condition = dict[str, Tensor]
-"""What a network is told besides x and the timestep: tensors with the batch first."""
+"""What a network takes besides x and the timestep: tensors with the batch first."""
 
 
 class Network(Protocol):
@@ -25,7 +25,7 @@ class Network(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the network proper that a call costs, per row."""
+        """Evaluations of the underlying network in one call, per row."""
 
     def __call__(
         self, x: Float[Tensor, "batch *latent"], timestep: float
@@ -70,18 +70,18 @@ def as_network(network: Network | Callable[..., Tensor]) -> Network:
     return PlainNetwork(network)
 
 
-class ToldNetwork:
-    """The network of a pipeline under one prompt for all rows, or one for each.
+class ConditionedNetwork:
+    """The network of a pipeline, conditioned on one prompt for all rows or one for each row.
 
     Args:
-        function: (x, timestep, condition) to the output, in the network's own dtype.
-        condition: of every row, or of one row for all of them.
-        negative: in the same way, where there is guidance; else None.
+        function: maps (x, timestep, condition) to the output, in the network's own dtype.
+        condition: one row for all rows of x, or one for each.
+        negative: the condition of the negative prompt, likewise; None without guidance.
         guidance: the weight, above 1 where `negative` is given.
         dtype: of the network. Latents keep theirs.
 
     Raises:
-        ValueError: at a call, where there are not as many prompts as rows.
+        ValueError: at a call, if there are neither one prompt nor as many as rows.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class ToldNetwork:
         negative = _for_rows(self.negative, len(x))
         both = map_rows(lambda *pair: torch.cat(pair), negative, condition)
         found = self.function(torch.cat((inner, inner)), timestep, both).to(x.dtype)
-        without, told = found.chunk(2)
-        return without + self.guidance * (told - without)
+        away, towards = found.chunk(2)
+        return away + self.guidance * (towards - away)
 
-    def select(self, rows: Tensor) -> ToldNetwork:
+    def select(self, rows: Tensor) -> ConditionedNetwork:
         selected = copy.copy(self)
         selected.condition = _selected(self.condition, rows)
         selected.negative = None if self.negative is None else _selected(self.negative, rows)
@@ -122,7 +122,7 @@ class ToldNetwork:
 
 
 def _rows(condition: Condition) -> int:
-    """How many rows a condition is for; 1 stands for any number."""
+    """The number of rows of a condition; 1 stands for any number."""
     return len(next(iter(condition.values()))) if condition else 1
 
 

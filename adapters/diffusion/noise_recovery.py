@@ -1,7 +1,7 @@
 """From a picture back to the noise that a diffusion model made it of.
 
-First the decoder is inverted, x to z_0, then the sampling, z_0 to z_T. What the first loses the
-second cannot bring back (the paper, section 5.2).
+First the decoder is inverted, from x to z_0, then the sampling, from z_0 to z_T. The second cannot
+undo the errors of the first (the paper, section 5.2).
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.diffusion.latent_diffusion import as_model
-from fixpoint.adapters.diffusion.sampler_steps import schedule_of
 from fixpoint.adapters.diffusion.sampling import Method, Trajectory, check_method
-from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder
+from fixpoint.adapters.inversion.methods import METHODS
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion, nmse_db, synchronize
 from fixpoint.iterator import Iterator
 
-DecoderInverter = Callable[[Autoencoder, Any], Inversion | Tensor]
-DECODER_INVERSIONS: dict[str, DecoderInverter] = {
-    "ours": invert,
-    "encoder": invert_by_encoder,
-    "gradient": invert_by_gradient,
+DecoderInverter = Callable[..., Inversion | Tensor]
+"""A function of (autoencoder, image)."""
+DECODER_INVERSIONS = {
+    "ours": METHODS["auto"],
+    "encoder": METHODS["encoder"],
+    "gradient": METHODS["gradient"],
 }
 
 
@@ -39,9 +37,9 @@ class RecoveredNoise:
     Attributes:
         noise: z_T, of variance 1: what `pipe(latents=...)` takes.
         latent: z_0, in the pipeline's scaling.
-        inversion: of the decoder; None where the latent was given, or came without one.
-        trajectory: of the sampling.
-        seconds: of everything, for the whole batch.
+        inversion: of the decoder; None if the latent was given, or a function returned it alone.
+        trajectory: of the inverted sampling.
+        seconds: for the whole batch.
     """
 
     noise: Float[Tensor, "batch *latent"]
@@ -76,38 +74,40 @@ def recover_noise(
     callback: Callable[[int, Tensor], object] | None = None,
     progress: bool = False,
 ) -> RecoveredNoise:
-    """The noise z_T of which the model made the picture, under the settings it was made with.
+    """The noise z_T that the model made the picture of, with the settings that made it.
 
     Args:
         model: a `LatentDiffusion`, or a pipeline of diffusers.
         image: one picture or several of one size, as for `invert`; never resized.
-        prompt, steps, guidance, negative_prompt: as for `LatentDiffusion.sampling`. Where the
-            prompt is not known, an empty one without guidance comes nearest.
+        prompt, steps, guidance, negative_prompt: as for `LatentDiffusion.sampling`. If the prompt
+            is not known, an empty prompt without guidance works best.
         method: of inverting the sampling, see `Sampling.invert`.
         decoder_inversion: "ours" (`invert`), "encoder" (E(x) alone), "gradient"
             (`invert_by_gradient`), or a function of (autoencoder, image) that returns an
             `Inversion` or the latent.
-        latent: z_0 itself, in place of a picture.
+        latent: z_0, in place of a picture.
         iterator: of `method="backward-euler"`.
         value_range: of float input, see `as_pictures`.
         callback: called after every step of the inverted sampling with its index and latent.
         progress: show progress bars.
 
     Raises:
-        TypeError, ValueError: an argument is not usable; no model ran.
+        TypeError, ValueError: an argument cannot be used; no model ran.
     """
     model = as_model(model)
     check_method(method, {} if iterator is None else {"iterator": iterator})
     if (image is None) == (latent is None):
         raise ValueError("give an image, or its latent in place of it")
-    invert_decoder = _decoder_inverter(decoder_inversion, progress)
+    _check_decoder_inversion(decoder_inversion)
     if latent is not None:
         _check_latent(model.latent_shape, latent)
         rows = len(latent)
     else:
-        rows = len(readable(model.autoencoder, image, value_range).values)
-    model.check_sampling(prompt, guidance=guidance, negative_prompt=negative_prompt, rows=rows)
-    schedule_of(model.pipeline.scheduler, steps, velocity=model.velocity)
+        pictures = readable(model.autoencoder, image, value_range)
+        rows = len(pictures.values)
+    model.check_sampling(
+        prompt, steps=steps, guidance=guidance, negative_prompt=negative_prompt, rows=rows
+    )
 
     started = time.perf_counter()
     sampling = model.sampling(
@@ -115,8 +115,12 @@ def recover_noise(
     )
     inversion: Inversion | None = None
     if latent is None:
-        options = {} if value_range is None else {"value_range": value_range}
-        found = invert_decoder(model.autoencoder, image, **options)
+        if isinstance(decoder_inversion, str):
+            named = DECODER_INVERSIONS[decoder_inversion]
+            found: Inversion | Tensor = named(model.autoencoder, pictures, progress=progress)
+        else:
+            options = {} if value_range is None else {"value_range": value_range}
+            found = decoder_inversion(model.autoencoder, image, **options)
         inversion = found if isinstance(found, Inversion) else None
         latent = found.latent if isinstance(found, Inversion) else found
     trajectory = sampling.invert(
@@ -132,21 +136,12 @@ def recover_noise(
     )
 
 
-def _decoder_inverter(
-    chosen: str | DecoderInverter, progress: bool
-) -> Callable[..., Inversion | Tensor]:
+def _check_decoder_inversion(chosen: Any) -> None:
     if isinstance(chosen, str):
         if chosen not in DECODER_INVERSIONS:
             raise ValueError(f"decoder inversions: {', '.join(DECODER_INVERSIONS)}; got {chosen!r}")
-        function = DECODER_INVERSIONS[chosen]
-        if chosen == "encoder":
-            return function
-        return lambda autoencoder, image, **options: function(  # type: ignore[call-arg]
-            autoencoder, image, progress=progress, **options
-        )
-    if not callable(chosen):
+    elif not callable(chosen):
         raise TypeError(f"decoder_inversion must be a name or a function, got {chosen!r}")
-    return chosen
 
 
 def _check_latent(shape: tuple[int, ...], latent: Any) -> None:

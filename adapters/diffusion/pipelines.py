@@ -1,8 +1,8 @@
 """How the parts of each diffusion pipeline of diffusers work together.
 
-The classes differ in what their networks are told and how they are called, in the autoencoder
-around them and in the shape of latents. `PIPELINES` holds one entry for each, made of the small
-functions below. Source: diffusers 0.42.1, the `__call__` of these pipelines.
+The classes differ in the conditions and the call of their networks, in the autoencoder and in the
+shape of latents. `PIPELINES` has one entry for each class, built from the small functions below.
+Source: diffusers 0.42.1, the `__call__` of these pipelines.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.diffusion.networks import Condition
 from fixpoint.adapters.diffusion.sampler_steps import Direction
 
+PromptEncoder = Callable[[Any, str, str | None, bool], tuple[Condition, Condition | None]]
+
 
 @dataclass(frozen=True)
 class PipelineClass:
@@ -27,19 +29,20 @@ class PipelineClass:
     Attributes:
         network, autoencoder: the names of these parts.
         wrap: the autoencoder as an `Autoencoder`.
-        tell: (pipeline, prompt, negative prompt or None, whether there is guidance) to what the
-            network is told under either, for one row. None: it takes no prompt.
-        call: (pipeline, network, x, timestep, condition) to the network's output.
-        latent_shape: of a pipeline, what it draws unless told otherwise.
-        latent_frames: (pipeline, frames) to frames of latents; None for pictures.
-        velocity: where a flow's network points, see `schedule_of`.
-        refuse: why a pipeline of this class cannot be taken; None where it can.
+        encode_prompt: maps (pipeline, prompt, negative prompt or None, whether there is guidance)
+            to the conditions of one row, for the prompt and for the negative prompt. None: the
+            class takes no prompt.
+        call: maps (pipeline, network, x, timestep, condition) to the network's output.
+        latent_shape: maps a pipeline to its default shape of latents.
+        latent_frames: maps (pipeline, frames) to frames of latents; None for pictures.
+        velocity: the direction of a flow's output, see `schedule_of`.
+        refuse: the reason why this pipeline is not supported; None if it is.
     """
 
     network: str
     autoencoder: str
     wrap: Callable[[Any], Autoencoder]
-    tell: Callable[[Any, str, str | None, bool], tuple[Condition, Condition | None]] | None
+    encode_prompt: PromptEncoder | None
     call: Callable[[Any, Any, Tensor, float, Condition], Tensor]
     latent_shape: Callable[[Any], tuple[int, ...]]
     latent_frames: Callable[[Any, int], int] | None = None
@@ -61,34 +64,34 @@ def pipeline_class(name: str) -> PipelineClass:
     return PIPELINES[name]
 
 
-# Prompts: each alone, so that a row does not depend on the others.
+# Prompts, each encoded alone, so that no row depends on another.
 
 
 def stable_diffusion_prompt(
     pipeline: Any, prompt: str, negative: str | None, guided: bool
 ) -> tuple[Condition, Condition | None]:
-    told, without = pipeline.encode_prompt(
+    positive, negative_states = pipeline.encode_prompt(
         prompt, pipeline._execution_device, 1, guided, negative_prompt=negative
     )
     return (
-        {"encoder_hidden_states": told},
-        {"encoder_hidden_states": without} if guided else None,
+        {"encoder_hidden_states": positive},
+        {"encoder_hidden_states": negative_states} if guided else None,
     )
 
 
 def sdxl_prompt(
     pipeline: Any, prompt: str, negative: str | None, guided: bool
 ) -> tuple[Condition, Condition | None]:
-    told, without, pooled, pooled_without = pipeline.encode_prompt(
+    positive, negative_states, pooled, negative_pooled = pipeline.encode_prompt(
         prompt=prompt,
         device=pipeline._execution_device,
         do_classifier_free_guidance=guided,
         negative_prompt=negative,
     )
-    return (
-        {"encoder_hidden_states": told, "text_embeds": pooled},
-        {"encoder_hidden_states": without, "text_embeds": pooled_without} if guided else None,
-    )
+    condition = {"encoder_hidden_states": positive, "text_embeds": pooled}
+    if not guided:
+        return condition, None
+    return condition, {"encoder_hidden_states": negative_states, "text_embeds": negative_pooled}
 
 
 WAN_TOKENS = 512
@@ -97,7 +100,7 @@ WAN_TOKENS = 512
 def wan_prompt(
     pipeline: Any, prompt: str, negative: str | None, guided: bool
 ) -> tuple[Condition, Condition | None]:
-    told, without = pipeline.encode_prompt(
+    positive, negative_states = pipeline.encode_prompt(
         prompt=prompt,
         negative_prompt=negative,
         do_classifier_free_guidance=guided,
@@ -106,8 +109,8 @@ def wan_prompt(
     )
     dtype = pipeline.transformer.dtype
     return (
-        {"encoder_hidden_states": told.to(dtype)},
-        {"encoder_hidden_states": without.to(dtype)} if guided else None,
+        {"encoder_hidden_states": positive.to(dtype)},
+        {"encoder_hidden_states": negative_states.to(dtype)} if guided else None,
     )
 
 
@@ -121,16 +124,16 @@ def unet(pipeline: Any, network: Any, x: Tensor, timestep: float, condition: Con
 def sdxl_unet(
     pipeline: Any, network: Any, x: Tensor, timestep: float, condition: Condition
 ) -> Tensor:
-    """It is also told the size of the picture, and that nothing was cut off it."""
+    """The network also takes the size of the picture and the position of its crop: none."""
     height, width = (side * pipeline.vae_scale_factor for side in x.shape[-2:])
-    told = condition["encoder_hidden_states"]
-    times = torch.tensor([[height, width, 0, 0, height, width]], dtype=told.dtype)
+    prompt = condition["encoder_hidden_states"]
+    times = torch.tensor([[height, width, 0, 0, height, width]], dtype=prompt.dtype)
     added = {
         "text_embeds": condition["text_embeds"],
         "time_ids": times.to(x.device).expand(len(x), -1),
     }
     return network(
-        x, timestep, encoder_hidden_states=told, added_cond_kwargs=added, return_dict=False
+        x, timestep, encoder_hidden_states=prompt, added_cond_kwargs=added, return_dict=False
     )[0]
 
 
@@ -145,12 +148,12 @@ def wan_transformer(
 
 
 def upcast_autoencoder(model: Any) -> Autoencoder:
-    """As SDXL's pipeline: float16 is worked in float32 where `config.force_upcast` says so."""
+    """As in SDXL's pipeline: float16 models compute in float32 if `config.force_upcast` is set."""
     return Autoencoder.from_diffusers(model, upcast=True)
 
 
 def per_frame(model: Any) -> Autoencoder:
-    """An autoencoder of pictures on the frames of videos."""
+    """An autoencoder of pictures, applied to each frame of a video."""
     return PerFrame(Autoencoder.from_diffusers(model))
 
 
@@ -186,7 +189,7 @@ def wan_frames(pipeline: Any, frames: int) -> int:
     return (frames - 1) // step + 1
 
 
-# What cannot be taken.
+# What is not supported.
 
 
 def _distilled_guidance(pipeline: Any) -> str | None:
@@ -208,7 +211,7 @@ PIPELINES = {
         network="unet",
         autoencoder="vae",
         wrap=Autoencoder.from_diffusers,
-        tell=stable_diffusion_prompt,
+        encode_prompt=stable_diffusion_prompt,
         call=unet,
         latent_shape=unet_shape,
         velocity="to picture",  # a rectified flow in this architecture is InstaFlow's
@@ -218,7 +221,7 @@ PIPELINES = {
         network="unet",
         autoencoder="vae",
         wrap=upcast_autoencoder,
-        tell=sdxl_prompt,
+        encode_prompt=sdxl_prompt,
         call=sdxl_unet,
         latent_shape=unet_shape,
         refuse=_distilled_guidance,
@@ -227,7 +230,7 @@ PIPELINES = {
         network="unet",
         autoencoder="vae",
         wrap=per_frame,
-        tell=stable_diffusion_prompt,
+        encode_prompt=stable_diffusion_prompt,
         call=unet,
         latent_shape=unet_video_shape,
         latent_frames=every_frame,
@@ -236,7 +239,7 @@ PIPELINES = {
         network="unet",
         autoencoder="vqvae",
         wrap=Autoencoder.from_diffusers,
-        tell=None,
+        encode_prompt=None,
         call=unet,
         latent_shape=unet_shape,
     ),
@@ -244,7 +247,7 @@ PIPELINES = {
         network="transformer",
         autoencoder="vae",
         wrap=Autoencoder.from_diffusers,
-        tell=wan_prompt,
+        encode_prompt=wan_prompt,
         call=wan_transformer,
         latent_shape=wan_shape,
         latent_frames=wan_frames,

@@ -1,10 +1,10 @@
-"""Forward steps of a length that warms up and is halved on plateaus, the rule with which Hong et
-al. (CVPR 2024) iterate algorithm 1:
+"""Forward steps with a warm-up, halved on plateaus: the rule of Hong et al. (CVPR 2024) for their
+algorithm 1.
 
-    z^{k+1} = z^k - rho_k T z^k,    rho_k = rho (k + 1)/20 for k < 20,
+    z^{k+1} = z^k - rho_k T z^k,    rho_k = rho (k + 1)/20 for k < 20
 
-then rho, halved whenever ||T z||^2 has not fallen for more than 20 steps. Here each row has its own
-rho_k. It serves comparisons: `Anderson` needs fewer evaluations.
+From k = 20 on rho_k = rho, and rho is halved when ||T z||^2 has not fallen for more than 20 steps.
+Here each row has its own rho. The method is for comparison: `Anderson` needs fewer evaluations.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class PlateauStep(Iterator[PlateauStepState]):
         step_size: rho, above 0.
         warmup: steps until rho is reached, at least 1.
         factor: on a row's rho at the end of a plateau, in (0, 1).
-        patience: steps without improvement that a plateau may have.
-        threshold: the relative fall of ||T z||^2 that counts as improvement.
+        patience: steps without improvement before rho is reduced.
+        threshold: the relative decrease of ||T z||^2 that counts as an improvement.
     """
 
     step_size: float = 0.5

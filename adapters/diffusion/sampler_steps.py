@@ -1,16 +1,16 @@
-"""The steps of a deterministic sampler, read off the scheduler of a pipeline.
+"""The steps of a deterministic sampler, computed from the scheduler of a pipeline.
 
 With x = alpha x_0 + sigma eps at every noise level, a step from level s to the cleaner t is
 
     Phi(x_s) = alpha_t x_0 + sigma_t eps,    x_0 and eps from the network's output at (x_s, s)
 
-which is DDIM without noise (Song et al., ICLR 2021, equation 12), DPM-Solver-1 (Lu et al., NeurIPS
-2022, section 4.1), and Euler's method for a rectified flow (Liu et al., ICLR 2023). Whatever the
-network predicts, x_0 and eps are linear in x_s and the output m, so that every step is
+This is DDIM without noise (Song et al., ICLR 2021, equation 12), DPM-Solver-1 (Lu et al., NeurIPS
+2022, section 4.1), and Euler's method for a rectified flow (Liu et al., ICLR 2023). For every kind
+of prediction, x_0 and eps are linear in x_s and the output m, so that every step is
 
     Phi(x_s) = keep x_s + take m(scale x_s, timestep)
 
-The naive inversion asks the network at x_t, where x_s is wanted, and takes the step from t to s.
+The naive inversion calls the network at x_t instead of x_s, and steps from t to s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DIRECTIONS = ("to noise", "to picture")
 
 @dataclass(frozen=True)
 class Level:
-    """A noise level: x = alpha x_0 + sigma eps, stored as `stretch` times that."""
+    """A noise level: x = alpha x_0 + sigma eps; the scheduler stores `stretch` times x."""
 
     alpha: float
     sigma: float
@@ -45,11 +45,11 @@ class Step:
     """One step, x_t = keep x_s + take m(scale x_s, timestep), and its naive inversion.
 
     Attributes:
-        timestep: of x_s, as the network takes it.
-        keep, take, scale: see above.
-        source_timestep: of x_t; 0 where that is the clean latent.
-        back_keep, back_take, back_scale: x_s is about back_keep x_t + back_take m(back_scale x_t);
-            infinite or NaN where x_t does not tell.
+        timestep: of x_s, for the network.
+        keep, take, scale: the coefficients above.
+        source_timestep: of x_t; 0 if x_t is the clean latent.
+        back_keep, back_take, back_scale: the naive inverse is x_s = back_keep x_t + back_take
+            m(back_scale x_t); infinite or NaN if x_t does not determine x_s.
     """
 
     timestep: float
@@ -87,13 +87,13 @@ class Step:
 
     @property
     def invertible(self) -> bool:
-        """Whether x_t says anything about every part of x_s."""
+        """Whether x_t determines x_s."""
         return math.isfinite(self.back_keep) and math.isfinite(self.back_take)
 
     def naive(
         self, network: Network, x: Float[Tensor, "batch *latent"], *, at_source: bool = False
     ) -> Float[Tensor, "batch *latent"]:
-        """About x_s from x_t: one call of the network, at the timestep of x_s or, with
+        """An estimate of x_s from x_t by one call of the network, with the timestep of x_s or, with
         `at_source`, that of x_t."""
         timestep = self.source_timestep if at_source else self.timestep
         return self.back_keep * x + self.back_take * network(self.back_scale * x, timestep)
@@ -104,8 +104,8 @@ class Schedule:
     """All steps from the noise to the clean latent.
 
     Attributes:
-        steps: from the noisiest on.
-        noise_scale: what noise of variance 1 is multiplied by to start.
+        steps: beginning with the noisiest.
+        noise_scale: the factor that maps noise of variance 1 to the first latent.
     """
 
     steps: tuple[Step, ...]
@@ -113,18 +113,18 @@ class Schedule:
 
 
 def schedule_of(scheduler: Any, steps: int, *, velocity: Direction = "to noise") -> Schedule:
-    """The steps that a diffusers scheduler takes; the scheduler itself is left alone.
+    """The steps of a diffusers scheduler, which is not changed.
 
     Args:
         scheduler: a `DDIMScheduler`, a `DPMSolverMultistepScheduler` of order 1, an
             `EulerDiscreteScheduler` or a `FlowMatchEulerDiscreteScheduler`.
-        steps: how many, as a pipeline's `num_inference_steps`.
-        velocity: where the output of a flow's network points: "to noise", x_1 - x_0, as diffusers
-            has it, or "to picture", x_0 - x_1, as InstaFlow.
+        steps: their number, `num_inference_steps` of a pipeline.
+        velocity: the direction of the output of a flow's network: "to noise", x_1 - x_0, as in
+            diffusers, or "to picture", x_0 - x_1, as in InstaFlow.
 
     Raises:
-        TypeError: another scheduler. ValueError: one whose steps are not deterministic or cannot
-            be undone, or `steps` out of range.
+        TypeError: the scheduler is not supported. ValueError: its steps are not deterministic or
+            cannot be inverted, or `steps` is out of range.
     """
     check_scheduler(scheduler)
     most = scheduler.config.num_train_timesteps
@@ -151,7 +151,7 @@ def schedule_of(scheduler: Any, steps: int, *, velocity: Direction = "to noise")
 
 
 def check_scheduler(scheduler: Any) -> None:
-    """Refuse a scheduler whose steps are not those of this file.
+    """Check that the steps of a scheduler are those of this file.
 
     Raises:
         TypeError, ValueError: as for `schedule_of`.
@@ -164,7 +164,7 @@ def check_scheduler(scheduler: Any) -> None:
 
 
 def _coefficients(s: Level, t: Level, prediction: str) -> tuple[float, float]:
-    """(keep, take) of the step from s to t, in the units that latents are stored in."""
+    """(keep, take) of the step from s to t, for latents in the scheduler's scaling."""
     try:
         (x0_x, x0_m), (eps_x, eps_m) = _split(prediction, s)
     except ZeroDivisionError:
@@ -175,7 +175,7 @@ def _coefficients(s: Level, t: Level, prediction: str) -> tuple[float, float]:
 
 
 def _split(prediction: str, at: Level) -> tuple[tuple[float, float], tuple[float, float]]:
-    """x_0 and eps, each as multiples of x and of the network's output."""
+    """x_0 and eps, each as coefficients of x and of the network's output."""
     alpha, sigma = at.alpha, at.sigma
     if prediction == "epsilon":
         return (1 / alpha, -sigma / alpha), (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Sampling with a diffusion model, forwards to the clean latent and back to the noise."""
+"""Sampling with a diffusion model, from noise to the clean latent, and its inversion."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from fixpoint.stop import Below, Divergence, Stagnation, StopRule
 Method = Literal["naive", "backward-euler"]
 METHODS = ("naive", "backward-euler")
 PAPER_TOLERANCE = 1e-3**0.5
-"""||T x|| of algorithm 1 in Hong et al. (CVPR 2024), which stops at ||T x||^2 < 1e-3."""
+"""Tolerance of algorithm 1 in Hong et al. (CVPR 2024): it stops at ||T x||^2 < 1e-3."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A clean latent taken back to its noise; rows in the order of the latents.
+    """The latents from a clean latent back to its noise; rows in the order of the latents.
 
     Attributes:
         noise: z_T, (batch, *latent), of variance 1: what `pipe(latents=...)` takes.
         latents: at every timestep, in the order of sampling and in the scheduler's scaling; the
             last one is the clean latent.
         timesteps: of all latents but the last.
-        evaluations: of the network, per row; with guidance every call counts as two.
+        evaluations: of the network, per row; with guidance every call counts twice.
         solutions: of every step, in the order of sampling; empty for the naive inversion.
     """
 
@@ -51,16 +51,16 @@ class Trajectory:
 
     @property
     def residuals(self) -> Float[Tensor, "steps batch"] | None:
-        """`||Phi(x_s) - x_t||` of every step; None for the naive inversion, which does not look:
-        `Sampling.residuals` measures it."""
+        """`||Phi(x_s) - x_t||` of every step; None for the naive inversion, whose residuals
+        `Sampling.residuals` measures."""
         if not self.solutions:
             return None
         return torch.stack([solution.residual_norm for solution in self.solutions])
 
     @property
     def status(self) -> tuple[Status, ...]:
-        """Of every row: of the first step in the order of inversion that was no success, else
-        `CONVERGED`. Empty where no solver ran."""
+        """For each row, the status of the first inverted step without success, else `CONVERGED`.
+        Empty if no solver ran."""
         if not self.solutions:
             return ()
         rows = zip(*(solution.status for solution in reversed(self.solutions)), strict=True)
@@ -71,20 +71,20 @@ class Trajectory:
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
-        """What the monitors say of every step, in the order of sampling."""
+        """The certificates of the steps, in the order of sampling."""
         return tuple(solution.certificate for solution in self.solutions)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """A network that has been told what to draw, and the steps to take with it.
+    """A conditioned network and the steps of a sampler.
 
-    Made by `LatentDiffusion.sampling`. Latents stay in float32 (or float64, where they are given
-    so), whatever the network computes in.
+    `LatentDiffusion.sampling` makes it. Latents are float32, or float64 if they are given so,
+    whatever dtype the network computes in.
 
     Attributes:
-        network: m(x, timestep), with guidance inside.
-        schedule: the steps, from the noisiest on.
+        network: m(x, timestep), including guidance.
+        schedule: the steps, beginning with the noisiest.
         device: of latents.
     """
 
@@ -94,7 +94,7 @@ class Sampling:
 
     @property
     def timesteps(self) -> tuple[float, ...]:
-        """As the network takes them, from the noisiest on."""
+        """The timesteps that the network is called with, beginning with the noisiest."""
         return tuple(step.timestep for step in self.schedule.steps)
 
     def start(self, noise: Float[Tensor, "batch *latent"]) -> Float[Tensor, "batch *latent"]:
@@ -116,7 +116,7 @@ class Sampling:
     def generate(
         self, noise: Float[Tensor, "batch *latent"], *, progress: bool = False
     ) -> Float[Tensor, "batch *latent"]:
-        """z_0 from z_T: what the pipeline makes of `latents=noise` with `output_type="latent"`.
+        """z_0 from z_T, as the pipeline with `latents=noise` and `output_type="latent"`.
 
         Args:
             noise: z_T, (batch, *latent), of variance 1.
@@ -131,7 +131,7 @@ class Sampling:
         """T x = Phi(x) - latent of one step: its zero is the latent at `timesteps[index]`.
 
         Args:
-            latent: that the step led to.
+            latent: the result of the step.
             index: of the step.
         """
         self._check_index(index)
@@ -154,26 +154,26 @@ class Sampling:
         callback: Callable[[int, Tensor], object] | None = None,
         progress: bool = False,
     ) -> Trajectory:
-        """z_T from z_0, step by step against the order of sampling.
+        """z_T from z_0: the steps of sampling, inverted one by one, the last step first.
 
         Args:
             latent: z_0, (batch, *latent), in the pipeline's scaling.
-            method: "naive": one call of the network a step, at the latent that is known (DDIM
-                inversion). "backward-euler": from there on, the implicit equation of every step
-                is solved, so that sampling leads back to the latent.
-            iterator: solves it; by default safeguarded Anderson acceleration.
-            max_iterations: of every step beyond the first evaluation, at most (50).
-            rtol, atol: a row's step is solved where ||Phi(x_s) - x_t|| <= atol + rtol ||x_t||
-                (1e-6 and 1e-8).
+            method: "naive" calls the network once a step, at the known latent (DDIM inversion).
+                "backward-euler" starts from that and solves the implicit equation of every step,
+                so that sampling leads back to the latent.
+            iterator: the method of solving; by default safeguarded Anderson acceleration.
+            max_iterations: limit of every step, beyond the first evaluation; 50 by default.
+            rtol, atol: a row has converged if ||Phi(x_s) - x_t|| <= atol + rtol ||x_t||; 1e-6 and
+                1e-8 by default.
             stop: stop rules; by default divergence and stagnation of the residual.
-            monitors: watch the solver at every step; see `Trajectory.certificates`.
-            at_source: ask the network, for the naive inversion, at the timestep of the latent that
-                is known rather than that of the one that is sought.
+            monitors: of the solver at every step; see `Trajectory.certificates`.
+            at_source: call the network, for the naive inversion, with the timestep of the known
+                latent instead of that of the unknown one.
             callback: called after every step with its index and the latent found.
             progress: show a progress bar.
 
         Raises:
-            TypeError, ValueError: the latent or an option is not usable; no network was called.
+            TypeError, ValueError: the latent or an option cannot be used; no network was called.
         """
         latent = self._latent(latent, "latent")
         solver = {
@@ -227,9 +227,9 @@ class Sampling:
         callback: Callable[[int, Tensor], object] | None = None,
         progress: bool = False,
     ) -> Trajectory:
-        """Backward Euler by the published rule, for comparison: `PlateauStep`, until
-        ||T x||^2 < 1e-3 (Hong et al., CVPR 2024, algorithm 1, which allows 500 iterations; the
-        paper's own repository 50)."""
+        """Backward Euler by the published rule, for comparison: `PlateauStep` until
+        ||T x||^2 < 1e-3 (Hong et al., CVPR 2024, algorithm 1). Algorithm 1 allows 500 iterations,
+        the paper's own repository 50."""
         return self.invert(
             latent,
             "backward-euler",
@@ -279,10 +279,10 @@ class Sampling:
 
 
 def check_method(method: str, options: dict[str, Any]) -> None:
-    """Refuse an unknown method of inverting a sampling, or options that it does not have.
+    """Check the name of a method of inverting a sampling, and its options.
 
     Raises:
-        ValueError: with what there is.
+        ValueError: the method is unknown or does not take the options.
     """
     if method not in METHODS:
         raise ValueError(f"methods: {', '.join(METHODS)}; got {method!r}")

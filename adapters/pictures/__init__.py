@@ -1,4 +1,4 @@
-"""Pictures and videos as tensors, observations, and distortions on their way."""
+"""Pictures and videos as tensors, observations and distortions."""
 
 from fixpoint.adapters.pictures.composed_observations import Masked, PerRow
 from fixpoint.adapters.pictures.observations import (

@@ -1,8 +1,8 @@
-"""Whether a picture file holds more than the 8 bits a channel that Pillow makes of it.
+"""Whether a picture file has more bits for each channel than the 8 that Pillow reads.
 
-Pillow has no mode for colours of 16 bits: it opens such files as RGB and cuts every value to its
-upper 8 bits. What they were is told by the decoder's arguments until the picture is loaded, and by
-the file after that.
+Pillow has no mode for colours of 16 bits. It opens such files as RGB and keeps the upper 8 bits of
+every value. Before a picture is loaded, the arguments of the decoder tell its depth; afterwards
+the file has to be opened again.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from contextlib import suppress
 from typing import Any
 
 HEADER = 1 << 16
-"""Bytes of a file in which formats say how deep they are."""
+"""Length in bytes of the beginning of a file that contains the depth."""
 WIDE = re.compile(r";(16[BLN]|12|32|64)")
-"""Of a decoder's raw mode; "BGR;16" and "BGR;15" are pixels of 16 and 15 bits, not channels."""
+"""Raw modes of decoders with deep channels; "BGR;16" and "BGR;15" have 16 and 15 bits a pixel."""
 
 
 def more_than_8_bits(image: Any) -> bool:
-    """Whether a PIL image has, or was cut from, more than 8 bits a channel.
+    """Whether a PIL image has, or had in its file, more than 8 bits for each channel.
 
-    False where that cannot be known: of an image that was loaded and has no file, as one that was
-    made by `convert`, `crop` or `fromarray`.
+    False if it cannot be known: the image was loaded and has no file, like the results of
+    `convert`, `crop` and `fromarray`.
     """
     from PIL import Image
 
@@ -29,7 +29,7 @@ def more_than_8_bits(image: Any) -> bool:
     name = getattr(image, "filename", "")
     if tiles:
         return _deep(image, tiles, _beginning(image.fp))
-    if name and getattr(image, "format", None):  # loaded, and still that of the file
+    if name and getattr(image, "format", None):  # loaded from the file and not changed
         with suppress(OSError, SyntaxError, ValueError), Image.open(name) as again:
             if (again.format, again.size) == (image.format, image.size):
                 return _deep(again, again.tile, _beginning(again.fp))
@@ -59,7 +59,7 @@ def _beginning(file: Any) -> bytes:
 
 
 def _jpeg_2000_bits(beginning: bytes) -> int:
-    """Of the deepest component, by the SIZ segment (ISO 15444-1, A.5.1); 0 where there is none."""
+    """Bits of the deepest component, from the SIZ segment (ISO 15444-1, A.5.1); 0 without one."""
     at = beginning.find(b"\xff\x4f\xff\x51")
     if at < 0:
         return 0
@@ -69,6 +69,6 @@ def _jpeg_2000_bits(beginning: bytes) -> int:
 
 
 def _avif_is_deep(beginning: bytes) -> bool:
-    """The flag high_bitdepth of the AV1 configuration box."""
+    """The flag high_bitdepth in the AV1 configuration box."""
     at = beginning.find(b"av1C")
     return 0 <= at < len(beginning) - 6 and bool(beginning[at + 6] & 0x40)

@@ -1,4 +1,4 @@
-"""Observations made of others: of the pixels that are known, or one of its own for every row."""
+"""Observations composed of others: of the known pixels only, or a different one for each row."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fixpoint.adapters.pictures.observations import Observation, RoundingCells, 
 
 
 class Masked(Observation):
-    """Another observation of the pixels that are known; of the others, x holds any filling.
+    """An observation of the known pixels; the other pixels of x may have any values.
 
-    A crop is inverted on the canvas that it was cut from, with the rest filled in (by repeating its
-    border, say): what lies outside never pulls at the latent.
+    To invert a crop, place it on a canvas of the original size and fill the rest, for example by
+    repeating the border. The filling has no influence on the latent.
 
     Args:
         known: (height, width), True where x is known.
-        observation: of the known pixels; by default, cells of rounding to 8 bits.
+        observation: of the known pixels; by default `RoundingCells`.
 
     Raises:
-        TypeError, ValueError: `known` is no mask of that shape, or knows nothing.
+        TypeError, ValueError: `known` is no mask (height, width), or no pixel is known.
     """
 
     hides = True
@@ -50,7 +50,7 @@ class Masked(Observation):
     def observe(self, pictures: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         known = self._known(image)
         if self.observation.pixelwise:
-            # By index: a boolean mask would make a GPU wait for the number of its pixels.
+            # By index: with a boolean mask a GPU would wait for the number of its pixels.
             chosen = self.indices.to(image.device)
             decoded, x = (each.flatten(-2).index_select(-1, chosen) for each in (pictures, image))
             seen, before = (
@@ -58,7 +58,7 @@ class Masked(Observation):
                 for values in self.observation.observe(decoded, x)
             )
             return seen.reshape(image.shape), before.reshape(image.shape)
-        # The filling stands in for both, so that an observation of whole pictures sees no edge.
+        # Both have the filling of x, so that an observation of whole pictures sees no edge.
         seen, before = self.observation.observe(torch.where(known, pictures, image), image)
         return torch.where(known, seen, image), torch.where(known, before, image)
 
@@ -93,7 +93,7 @@ class Masked(Observation):
 
 
 class PerRow(Observation):
-    """An observation of its own for every row: `PerRow((EightBit(), Jpeg(quality=90)))`."""
+    """A different observation for each row: `PerRow((EightBit(), Jpeg(quality=90)))`."""
 
     def __init__(self, observations: Sequence[Observation | Callable[[Tensor], Tensor]]) -> None:
         self.observations = tuple(as_observation(observation) for observation in observations)

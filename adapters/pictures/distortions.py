@@ -1,8 +1,8 @@
-"""What happens to a picture once it is published, for tables of robustness.
+"""Distortions of published pictures, for tables of robustness.
 
-A distortion turns pictures as a decoder made them into pictures as they are found: saved with 8
-bits, then harmed, then saved with 8 bits again. It also knows the observation that an inversion
-should be told, as a user would who knows what happened.
+A distortion maps decoded pictures to published ones: saved with 8 bits, distorted, and saved with 8
+bits again. It also has the observation that a user who knows the distortion would give to an
+inversion.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _rounded = EightBit()
 
 
 class Distortion(ABC):
-    """A map from generated pictures to published ones, each row on its own."""
+    """A map from generated to published pictures; rows are independent."""
 
     def __call__(
         self, pictures: Float[Tensor, "batch 3 height width"], seed: int = 0
@@ -37,8 +37,8 @@ class Distortion(ABC):
 
         Args:
             pictures: on [-1, 1].
-            seed: where chance has a part, row i has the seed `seed + i`: alone or in a batch, a
-                picture meets the same fate.
+            seed: of random distortions; row i uses `seed + i`, so that a picture has the same
+                result alone and in a batch.
         """
         if pictures.dim() != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point():
             raise ValueError(
@@ -49,16 +49,16 @@ class Distortion(ABC):
 
     @abstractmethod
     def observation(self, height: int, width: int) -> Observation | None:
-        """What `invert` should be told of pictures of this size; None for what it sees itself."""
+        """The observation for `invert` with pictures of this size; None for the default."""
 
     @abstractmethod
     def _harm(self, pictures: Tensor, seed: int) -> Tensor:
-        """Of pictures with 8 bits, the published ones."""
+        """The published pictures of pictures with 8 bits."""
 
 
 @dataclass(frozen=True)
 class Png(Distortion):
-    """Saved without loss: 8 bits and nothing else."""
+    """Saved without loss, with 8 bits."""
 
     def observation(self, height: int, width: int) -> None:
         return None
@@ -90,10 +90,10 @@ class JpegFile(Distortion):
 
 @dataclass(frozen=True)
 class CentreCrop(Distortion):
-    """The middle alone, put back where it was cut from; its border is repeated around it.
+    """Cut to the centre, at its place in the original size, with the border repeated around it.
 
     Args:
-        side: what is kept of either side, above 0 and at most 1.
+        side: the part of each side that is kept, above 0 and at most 1.
     """
 
     side: float
@@ -103,7 +103,7 @@ class CentreCrop(Distortion):
             raise ValueError(f"side must lie in (0, 1], got {self.side}")
 
     def known(self, height: int, width: int) -> Bool[Tensor, "height width"]:
-        """Which pixels are left."""
+        """The mask of the pixels that are kept."""
         mask = torch.zeros(height, width, dtype=torch.bool)
         top, bottom, left, right = self._edges(height, width)
         mask[top:bottom, left:right] = True
@@ -127,7 +127,7 @@ class CentreCrop(Distortion):
 
 @dataclass(frozen=True)
 class GaussianBlur(Distortion):
-    """Convolved with a Gaussian, the border repeated outside.
+    """Convolved with a Gaussian; outside, the border is repeated.
 
     Args:
         sigma: its standard deviation in pixels, above 0.
@@ -148,7 +148,7 @@ class GaussianBlur(Distortion):
 
 @dataclass(frozen=True)
 class GaussianNoise(Distortion):
-    """White noise on top.
+    """White noise added.
 
     Args:
         level: its standard deviation on [-1, 1], above 0.
@@ -176,7 +176,7 @@ class GaussianNoise(Distortion):
 class Blurred(Observation):
     """Clipped, blurred by a Gaussian and rounded to 8 bits.
 
-    Nothing has to be undone or differentiated: the blur stands inside the operator.
+    The blur is part of the operator, so that it needs neither an inverse nor a derivative.
 
     Args:
         sigma: standard deviation of the Gaussian in pixels.
@@ -194,7 +194,7 @@ class Blurred(Observation):
 
 
 def standard_distortions() -> dict[str, Distortion]:
-    """The columns of a table of robustness, by name, from the least harm to the most of each."""
+    """The columns of a table of robustness, by name, each kind from weak to strong."""
     return {
         "8 bit": Png(),
         "JPEG 95": JpegFile(95),

@@ -1,4 +1,4 @@
-"""The photograph that comes with the package: for demonstrations and first tries."""
+"""The photograph that the package includes, for demonstrations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames of videos as pictures: functions and observations of pictures, applied to each."""
+"""Functions and observations of pictures, applied to each frame of a video."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fixpoint.adapters.pictures.observations import Observation
 
 
 class EachFrame(Observation):
-    """An observation of pictures, made of every frame of a video: `EachFrame(Jpeg(quality=90))`.
+    """An observation of pictures, applied to every frame of a video: `EachFrame(Jpeg(quality=90))`.
 
     Raises:
-        TypeError: it has rows of its own, as `PerRow`.
+        TypeError: it is no observation, or one for each row (`PerRow`).
     """
 
     def __init__(self, observation: Observation) -> None:
@@ -60,7 +60,7 @@ def as_video(frames: Tensor, batch: int) -> Tensor:
 def of_each_frame(
     function: Callable[[Tensor], Tensor], videos: Tensor, at_once: int | None = None
 ) -> Tensor:
-    """Apply a function of pictures to every frame, to at most `at_once` of them together."""
+    """Apply a function of pictures to every frame, at most `at_once` frames at a time."""
     if videos.dim() != 5:
         raise ValueError(
             f"videos have 5 axes, (batch, channels, frames, ...), got {tuple(videos.shape)}"

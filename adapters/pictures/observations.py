@@ -1,8 +1,8 @@
-"""What happens to a decoded picture before anyone sees it: clipping, rounding, JPEG.
+"""Observations: what happens to a decoded picture before it is seen: clipping, rounding, JPEG.
 
-An observation Q stands inside the operator, T z = E(Q(D(z))) - E(x). It needs no derivative, so
-the very steps that made the file can be repeated in every evaluation, and the true latent is an
-exact zero again. Pictures are (batch, 3, height, width) on [-1, 1].
+An observation Q is part of the operator, T z = E(Q(D(z))) - E(x). It needs no derivative.
+Therefore every evaluation can repeat the steps that made the file, and the true latent is an exact
+zero. Pictures are (batch, 3, height, width) on [-1, 1].
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from fixpoint import kernels
 from fixpoint.trees.rows import expand_rows
 
 EIGHT_BIT_NOISE = (2 / 255) / math.sqrt(12)
-"""Root mean square of rounding to 8 bits on [-1, 1]: uniform over one level."""
+"""Root mean square of the error of rounding to 8 bits on [-1, 1]: uniform over one level."""
 
 
 class Observation(ABC):
-    """A map from decoded pictures to observed ones, each row on its own."""
+    """A map from decoded to observed pictures; rows are independent."""
 
     noise_level: float = 0.0
-    """Root mean square of the noise it accounts for, per value that it looks at and that is not
-    clipped; infinite where that is not known."""
+    """Root mean square of the noise that it accounts for, per observed value that is not clipped;
+    infinite if not known."""
     deviation_level: float = 0.0
-    """Root mean square, over the same values, of the noise that it leaves to be fitted."""
+    """Root mean square, over the same values, of the noise that it leaves in T at the truth."""
     hides: bool = False
-    """Whether whole regions of the latent go unseen, and should stay where they started."""
+    """Whether whole regions of the latent are not observed, and should keep their start."""
     pixelwise: bool = False
-    """Whether it acts on every value alone, so that some pixels can be observed without others."""
+    """Whether it acts on every value separately, so that a part of the pixels can be observed."""
 
     @abstractmethod
     def __call__(
@@ -48,9 +48,10 @@ class Observation(ABC):
         pictures: Float[Tensor, "batch 3 height width"],
         image: Float[Tensor, "batch 3 height width"],
     ) -> tuple[Float[Tensor, "batch 3 height width"], Float[Tensor, "batch 3 height width"]]:
-        """What E is given for the decoded `pictures`, where `image` is x: by default Q(D(z)).
+        """The input of E for the decoded `pictures` D(z), where `image` is x; by default Q(D(z)).
 
-        Returns it twice: as it is, and before rounding, which is what a misfit is measured with.
+        Returns:
+            The input of E, and the same before rounding, from which the misfit is measured.
         """
         seen = self(pictures)
         return seen, seen
@@ -64,8 +65,8 @@ class Observation(ABC):
         return torch.full((batch,), self.deviation_level)
 
     def free_shares(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
-        """The share of the values of x that it looks at and that were not clipped, of every row:
-        they alone carry noise."""
+        """For every row, the share of values of x that are observed and not clipped. Only these
+        carry noise."""
         return (image.abs() < 1).reshape(len(image), -1).float().mean(1)
 
     def select(self, rows: Tensor) -> Observation:
@@ -75,7 +76,7 @@ class Observation(ABC):
 
 @dataclass(frozen=True)
 class Identity(Observation):
-    """The decoder's output as it is: the paper's operator."""
+    """The decoder's output, unchanged: the paper's operator."""
 
     pixelwise = True
 
@@ -109,18 +110,18 @@ class EightBit(Observation):
 
 @dataclass(frozen=True)
 class RoundingCells(EightBit):
-    """8 bits, where x tells no more than the cell that each value was rounded from.
+    """8 bits, where x determines only the cell that each value was rounded from.
 
-    E is given x + (I - P) D(z), with P the projection onto the box of pictures that lie within
-    `tolerance` of half a level of x, without bound where x is clipped: values inside their cell do
-    not count. Unlike rounding, it is continuous, and repeats no rounding of its own. Far from
-    x the cells are narrower, by the square of the noise of rounding over the misfit, so that the
-    first steps see all of D(z) - x.
+    The input of E is x + (I - P) D(z). P is the projection onto the box of pictures that differ
+    from x by at most `tolerance` times half a level, without bound where x is clipped. Values
+    inside their cell thus do not contribute. Unlike rounding, this map is continuous. Far from x
+    the cells are narrower, by the square of (noise of rounding / misfit), so that the first steps
+    see nearly all of D(z) - x.
 
     Args:
-        tolerance: in (0, 1]. At 1 the true latent is an exact zero, and so is everything that
-            rounds to x. Below, zeros lie deeper in the cells: what is left of the noise of
-            rounding is its (1 - tolerance)^(3/2).
+        tolerance: in (0, 1]. At 1 the true latent is an exact zero, as is every latent whose
+            picture rounds to x. Below 1 zeros lie further inside the cells, and a share of
+            (1 - tolerance)^(3/2) of the noise of rounding remains.
     """
 
     tolerance: float = 0.8
@@ -147,17 +148,17 @@ class RoundingCells(EightBit):
 
 @dataclass(frozen=True)
 class WhiteNoise(Observation):
-    """Clipped, with white noise of a known level on top.
+    """Clipped, with white noise of a known level added.
 
-    The noise cannot be repeated, so what is made to vanish is the part of D(z) - x beyond it: E is
-    given x + (1 - s^2 n^2 / m^2)_+ (D(z) - x), with n the noise and m the misfit, both as root mean
-    squares over the values that are not clipped. Zeros are the latents that fit x as well as the
-    true one does, or by the `share` better (Morozov's discrepancy principle, inside the operator),
-    and the iteration comes to rest there instead of fitting noise.
+    The noise cannot be repeated. Therefore only the part of D(z) - x that exceeds the noise has to
+    vanish: the input of E is x + (1 - s^2 n^2 / m^2)_+ (D(z) - x). The noise n and the misfit m are
+    root mean squares over the values that are not clipped. Zeros are the latents whose misfit is at
+    most s times the noise (Morozov's discrepancy principle inside the operator). The iteration
+    stops there and does not fit noise.
 
     Args:
         level: n, the root mean square of the noise per value on [-1, 1], above 0.
-        share: s, in (0, 1]: a latent fitted to x explains a little of the noise, too.
+        share: s, in (0, 1]; below 1, since a latent fitted to x also explains a part of the noise.
     """
 
     pixelwise = True
@@ -190,7 +191,7 @@ class WhiteNoise(Observation):
 
 @dataclass(frozen=True)
 class Jpeg(Observation):
-    """Compressed and decompressed by JPEG with a file's own settings.
+    """Compressed and decompressed by JPEG with the settings of a file.
 
     Args:
         quality: 1 to 100, in the scale of the IJG library; ignored where `tables` are given.
@@ -219,7 +220,15 @@ class Jpeg(Observation):
 
     @classmethod
     def of(cls, image: object) -> Jpeg:
-        """The settings of an opened JPEG file (`PIL.JpegImagePlugin.JpegImageFile`)."""
+        """The observation with the settings of an opened JPEG file.
+
+        Args:
+            image: a `PIL.JpegImagePlugin.JpegImageFile`.
+
+        Raises:
+            TypeError: it is no opened JPEG file. ValueError: its chroma subsampling cannot be
+                repeated.
+        """
         from PIL import JpegImagePlugin
 
         if not isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -251,7 +260,7 @@ class Jpeg(Observation):
 
 
 class Function(Observation):
-    """A bare callable as an observation; what noise it adds is not known."""
+    """A function as an observation; its noise is not known."""
 
     noise_level = math.inf
 
@@ -268,10 +277,10 @@ class Function(Observation):
 def as_observation(
     observation: Observation | Callable[[Tensor], Tensor] | None,
 ) -> Observation:
-    """An observation as such; a callable on pictures; None for `Identity()`.
+    """The observation: unchanged, made of a function of pictures, or `Identity()` for None.
 
     Raises:
-        TypeError: something else.
+        TypeError: it is something else.
     """
     if observation is None:
         return Identity()
@@ -285,11 +294,11 @@ def as_observation(
 
 
 def to_levels(pictures: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Values on [-1, 1] to whole numbers 0 to 255, clipped and rounded; at least float32."""
+    """Values on [-1, 1] as levels 0 to 255, clipped and rounded, in float32 or float64."""
     values = pictures if pictures.dtype == torch.float64 else pictures.float()
     return ((values / 2 + 0.5).clamp(0, 1) * 255).round()
 
 
 def from_levels(levels: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Numbers 0 to 255 to values on [-1, 1]."""
+    """Levels 0 to 255 as values on [-1, 1]."""
     return 2 * (levels / 255) - 1

@@ -1,6 +1,6 @@
-"""Pictures as tensors on [-1, 1], and how they were observed.
+"""Pictures as tensors on [-1, 1], with their observation.
 
-Nothing is ever resized: resampling would destroy the very trace that an inversion looks for.
+They are never resized: resampling would destroy the information that an inversion needs.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ PLAIN_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class Pictures:
-    """A batch of pictures and the observation that fits how they came."""
+    """A batch of pictures and their observation."""
 
     values: Float[Tensor, "batch 3 height width"]  # on [-1, 1], float32
     observation: Observation
 
 
 def read_picture(path: str | Path) -> Any:
-    """Open a picture file completely, as a PIL image in its own mode.
+    """Read a picture file as a PIL image in the mode of the file.
 
     Raises:
-        ValueError: the file is missing, empty, damaged or not a picture; the message names it.
+        ValueError: the file is missing, empty, damaged or no picture; the message names the file.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -66,7 +66,7 @@ def read_picture(path: str | Path) -> Any:
         raise ValueError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture in a format that Pillow reads") from error
-    except Exception as error:  # what Pillow's decoders raise on damaged files is not bounded
+    except Exception as error:  # Pillow's decoders may raise anything on damaged files
         raise ValueError(f"{path} is damaged: {error}") from error
     if deep:
         raise ValueError(f"{path} has more than 8 bits a channel; only 8-bit pictures can be read")
@@ -74,24 +74,24 @@ def read_picture(path: str | Path) -> Any:
 
 
 def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> Pictures:
-    """A batch of pictures from whatever holds one.
+    """A batch of pictures from files, PIL images, arrays or tensors.
 
     Args:
         image: a path or a PIL image, or a list of them, all of one size; a uint8 array or tensor;
-            a float array on [0, 1] (as diffusers' `output_type="np"`); or a float tensor.
-            Arrays are (height, width, 3) or (batch, height, width, 3), tensors (3, height, width)
-            or (batch, 3, height, width).
-        value_range: of float input, (0, 1) or (-1, 1). Needed for a float tensor without negative
-            values, which could be on either.
+            a float array on [0, 1] (as diffusers' `output_type="np"`); a float tensor; or
+            `Pictures`, which are returned as they are. Arrays are (height, width, 3) or (batch,
+            height, width, 3), tensors (3, height, width) or (batch, 3, height, width).
+        value_range: of float input, (0, 1) or (-1, 1). A float tensor without negative values could
+            have either range, so it must be given there.
 
     Returns:
-        The pictures, and as their observation: `Jpeg` for opened JPEG files, `EightBit` for
-        anything on the 8-bit grid, `Clip` for float values that touch their bounds, `Identity`
-        for other float values.
+        The pictures and their observation: `Jpeg` for opened JPEG files, `EightBit` for others on
+        the 8-bit grid, `Clip` for float values that reach their bounds, `Identity` for other
+        float values.
 
     Raises:
-        TypeError, ValueError: something else, or nothing at all, or more than 8 bits a channel, or
-            NaN, or values outside the range.
+        TypeError, ValueError: the input is something else or empty, has more than 8 bits for each
+            channel, or contains NaN or values outside the range.
     """
     if isinstance(image, list | tuple) and not image:
         raise ValueError(f"the image is empty: {image!r} holds no picture")
@@ -101,6 +101,8 @@ def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> P
         if len(sizes) > 1:
             raise ValueError(f"pictures of one call must have one size, got {sorted(sizes)}")
         return Pictures(torch.cat([part.values for part in parts]), _common(parts))
+    if isinstance(image, Pictures):
+        return image
     if isinstance(image, str | Path):
         image = read_picture(image)
     if isinstance(image, np.ndarray):
@@ -115,20 +117,21 @@ def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> P
 def as_values(
     given: Any, medium: str, channels: int, axes: int, value_range: tuple[float, float] | None
 ) -> Pictures:
-    """What an autoencoder takes, from whatever holds it.
+    """The input of an autoencoder, from what the user gives.
 
     Args:
-        given: for RGB pictures as for `as_pictures`; else a tensor (batch, channels, *axes): float,
-            or for pictures and videos uint8.
+        given: for RGB pictures as for `as_pictures`; else a tensor (batch, channels, *axes), float
+            or, for pictures and videos, uint8; or `Pictures`, which are returned as they are.
         medium: "picture", "video" or "audio".
         channels: colours, or channels of sound.
-        axes: how many follow them.
-        value_range: as for `as_pictures`; sound is taken as it is.
+        axes: the number of axes after the channels.
+        value_range: as for `as_pictures`; not used for sound.
 
     Raises:
-        TypeError, ValueError: something else, or NaN, or values outside the range.
+        TypeError, ValueError: the input is something else, or contains NaN or values outside the
+            range.
     """
-    if medium == "picture" and channels == 3:
+    if isinstance(given, Pictures) or (medium == "picture" and channels == 3):
         return as_pictures(given, value_range)
     if not isinstance(given, Tensor):
         raise TypeError(
@@ -146,10 +149,10 @@ def as_values(
 
 
 def check_sides(values: Float[Tensor, "batch 3 height width"], factor: int) -> None:
-    """Refuse pictures whose sides the autoencoder cannot divide.
+    """Check that the sides of pictures are multiples of the autoencoder's factor.
 
     Raises:
-        ValueError: with the sides, the factor and the nearest size below.
+        ValueError: they are not; the message names the sides, the factor and the next smaller size.
     """
     height, width = values.shape[-2:]
     if height % factor or width % factor or not height or not width:
@@ -189,22 +192,22 @@ def _from_pil(image: Any) -> Pictures:
         raise ValueError(f"{name} is partly transparent; flatten it onto a background first")
     try:
         upright = ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # the EXIF block is damaged, not the pixels
         upright = image
     array = np.array(upright.convert("RGB"))
     values = from_levels(torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).float())
     observation: Observation = EightBit()
     if getattr(image, "format", None) == "JPEG" and image.mode == "RGB" and not turned(image):
-        with suppress(ValueError):  # an unusual chroma subsampling: at least it was rounded
+        with suppress(ValueError):  # unusual chroma subsampling: it is treated as rounded
             observation = Jpeg.of(image)
     return Pictures(values, observation)
 
 
 def turned(image: Any) -> bool:
-    """True where EXIF asks for a turn, so that JPEG's blocks do not lie as the picture does."""
+    """Whether EXIF turns the picture, so that the blocks of JPEG have another orientation."""
     try:
         return image.getexif().get(0x0112, 1) != 1
-    except Exception:  # a damaged EXIF block asks for nothing
+    except Exception:  # a damaged EXIF block is ignored
         return False
 
 
@@ -276,7 +279,7 @@ def _from_values(tensor: Tensor, value_range: tuple[float, float] | None, medium
 
 
 def _with_observation(values: Tensor) -> Pictures:
-    """One picture, with the observation that its values show."""
+    """One picture with the observation that follows from its values."""
     rounded = from_levels(to_levels(values))
     if bool(((rounded - values).abs() < 1e-5).all()):
         return Pictures(rounded, EightBit())
@@ -284,6 +287,6 @@ def _with_observation(values: Tensor) -> Pictures:
 
 
 def _common(parts: Sequence[Pictures]) -> Observation:
-    """One observation for all rows where they agree, else each row's own."""
+    """The common observation of all rows, or `PerRow`."""
     rows = [part.observation for part in parts for _ in range(len(part.values))]
     return rows[0] if all(row == rows[0] for row in rows) else PerRow(tuple(rows))

@@ -1,7 +1,4 @@
-"""Videos as tensors on [-1, 1].
-
-Nothing is ever resized, and no frame is dropped or repeated.
-"""
+"""Videos as tensors on [-1, 1]. They are never resized, and no frame is dropped or repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from torch import Tensor
 from fixpoint.adapters.pictures.composed_observations import PerRow
 from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import EightBit, Jpeg, Observation
-from fixpoint.adapters.pictures.pictures import as_pictures, as_values
+from fixpoint.adapters.pictures.pictures import Pictures, as_pictures, as_values
 
 LAYOUTS = (
     "tensors are (frames, 3, height, width) or (batch, 3, frames, height, width), arrays "
@@ -28,37 +25,40 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Videos:
-    """A batch of videos and the observation that fits how they came."""
+    """A batch of videos and their observation."""
 
     values: Float[Tensor, "batch 3 frames height width"]  # on [-1, 1], float32
     observation: Observation
 
 
 def as_videos(video: Any, value_range: tuple[float, float] | None = None) -> Videos:
-    """A batch of videos from whatever holds one.
+    """A batch of videos from frames, arrays or tensors.
 
     Args:
         video: a list of frames (paths, PIL images, arrays or tensors of pictures), all of one
             size; an array (frames, height, width, 3) or (batch, frames, height, width, 3); a
             tensor (frames, 3, height, width) or (batch, 3, frames, height, width); or a list of
-            such videos, all of one size.
+            such videos, all of one size; or `Pictures` whose values are a batch of videos.
         value_range: of float input, see `as_pictures`.
 
     Returns:
-        The videos, and as their observation: `EachFrame(Jpeg(...))` where all frames are opened
-        JPEG files with the same settings, `EightBit` for anything else on the 8-bit grid, `Clip`
-        for float values that touch their bounds, `Identity` for other float values.
+        The videos and their observation: `EachFrame(Jpeg(...))` if all frames are opened JPEG
+        files with the same settings, `EightBit` for others on the 8-bit grid, `Clip` for float
+        values that reach their bounds, `Identity` for other float values.
 
     Raises:
-        TypeError, ValueError: something else, or NaN, or values outside the range.
+        TypeError, ValueError: the input is something else, or contains NaN or values outside the
+            range.
     """
     if isinstance(video, list | tuple):
         return _from_list(video, value_range)
+    if isinstance(video, Pictures) and video.values.dim() == 5:
+        return Videos(video.values, video.observation)
     if isinstance(video, np.ndarray):
         return _from_tensor(_channels_first(video), value_range or (0, 1))
     if isinstance(video, Tensor):
         return _from_tensor(video, value_range)
-    if hasattr(video, "getbands") or isinstance(video, str | Path):
+    if hasattr(video, "getbands") or isinstance(video, str | Path | Pictures):
         raise TypeError(
             f"one {type(video).__name__} is no video; give a list of its frames, as "
             "sorted(Path(folder).glob('*.png'))"
@@ -67,7 +67,7 @@ def as_videos(video: Any, value_range: tuple[float, float] | None = None) -> Vid
 
 
 def check_count(number: object, name: str) -> None:
-    """Refuse anything but a whole number above 0."""
+    """Check that a number is whole and above 0."""
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"{name} must be a whole number above 0, got {number!r}")
 
@@ -82,8 +82,7 @@ def _from_list(parts: Sequence[Any], value_range: tuple[float, float] | None) ->
         same = all(row == rows[0] for row in rows)
         observation = rows[0] if same else PerRow(tuple(rows))
         return Videos(torch.cat([each.values for each in videos]), observation)
-    # Float frames are stacked first: whether the video is on the 8-bit grid, or has negative
-    # values, is a question to all of its frames.
+    # Float frames are stacked first, since the range and the 8-bit grid are properties of all.
     for kind in (np.ndarray, Tensor):
         if all(isinstance(part, kind) for part in parts):
             _check_one_size([tuple(part.shape) for part in parts], "frames")

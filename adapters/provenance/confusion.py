@@ -1,4 +1,4 @@
-"""Which keys were found where which were embedded, counted, and how sure the share is."""
+"""Confusion matrix, and accuracy with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Confusion:
 
     Attributes:
         keys: the labels, in the order of rows and columns.
-        counts: (keys, keys): of pictures with the row's label, how many were given the column's.
+        counts: (keys, keys): the number of pictures with the row's true label and the column's
+            found label.
     """
 
     keys: tuple[str, ...]
@@ -24,17 +25,17 @@ class Confusion:
 
     @property
     def pictures(self) -> int:
-        """How many were counted."""
+        """The number of pictures."""
         return int(self.counts.sum())
 
     @property
     def right(self) -> int:
-        """How many were given their own label."""
+        """The number of pictures whose true label was found."""
         return int(self.counts.diagonal().sum())
 
     @property
     def accuracy(self) -> float:
-        """The share of pictures that were given their own label."""
+        """The share of pictures whose true label was found."""
         return self.right / self.pictures
 
     @property
@@ -46,7 +47,7 @@ class Confusion:
         return float(found.low), float(found.high)
 
     def __str__(self) -> str:
-        """A table: one line a label that was embedded, one column a label that was found."""
+        """A table: a line for each label embedded, a column for each label found."""
         cells = [["embedded \\ found", *self.keys]]
         for key, row in zip(self.keys, self.counts.tolist(), strict=True):
             cells.append([key, *map(str, row)])
@@ -64,10 +65,14 @@ class Confusion:
 
 
 def confusion_matrix(truth: Sequence[str], found: Sequence[str], keys: Sequence[str]) -> Confusion:
-    """Count labels that were embedded against those that were found, one of each a picture.
+    """The confusion matrix of true and found labels.
+
+    Args:
+        truth, found: the labels of each picture.
+        keys: all labels, in the order of rows and columns.
 
     Raises:
-        ValueError: not as many of each, none at all, or a label that is not among the keys.
+        ValueError: `truth` and `found` differ in length or are empty, or a label is not in `keys`.
     """
     if len(truth) != len(found) or not truth:
         raise ValueError(f"one true label a picture is needed: {len(truth)} for {len(found)}")

@@ -1,4 +1,4 @@
-"""The frequencies of a grid, the zero frequency in its middle, and discs of them."""
+"""Fourier transforms of latents with the zero frequency in the middle, and discs of frequencies."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 MASKS = ("centred", "official")
-"""Discs around the zero frequency, and discs one row off on grids with an even number of rows."""
+"""Discs around the zero frequency; or, on grids with an even number of rows, one row off."""
 
 
 def to_frequencies(
     signal: Float[Tensor, "*batch rows columns"],
 ) -> Complex[Tensor, "*batch rows columns"]:
-    """F, not normalised, the zero frequency at (rows // 2, columns // 2)."""
-    if signal.numel() == 0:  # of an empty batch; not every backend of the transform takes one
+    """The Fourier transform F, not normalised; zero frequency at (rows // 2, columns // 2)."""
+    if signal.numel() == 0:  # not every backend transforms an empty batch
         return torch.complex(signal, signal)
     return torch.fft.fftshift(torch.fft.fft2(signal), dim=(-2, -1))
 
@@ -24,14 +24,14 @@ def to_frequencies(
 def from_frequencies(
     spectrum: Complex[Tensor, "*batch rows columns"],
 ) -> Float[Tensor, "*batch rows columns"]:
-    """The real part of what has the frequencies of `spectrum`."""
+    """The real part of the inverse of `to_frequencies`."""
     if spectrum.numel() == 0:
         return spectrum.real
     return torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
 
 
 def mirrored(grid: Tensor) -> Tensor:
-    """What stands at the opposite frequency, on a grid as `to_frequencies` has it."""
+    """The grid with the value of the opposite frequency at every frequency."""
     at_zero = torch.fft.ifftshift(grid, dim=(-2, -1))
     opposite = at_zero.flip(-2, -1).roll((1, 1), (-2, -1))
     return torch.fft.fftshift(opposite, dim=(-2, -1))
@@ -40,7 +40,16 @@ def mirrored(grid: Tensor) -> Tensor:
 def distance_from_centre(
     shape: Sequence[int], radius: int, mask: str
 ) -> Float[Tensor, "rows columns"]:
-    """Of every frequency from the centre of the disc, once it is sure that the disc fits."""
+    """The distance of every frequency from the centre of the disc.
+
+    Args:
+        shape: ends in (rows, columns).
+        radius: of the disc, in steps of frequency.
+        mask: "centred" or "official", see `MASKS`.
+
+    Raises:
+        ValueError: an argument cannot be used, or the disc does not fit the grid.
+    """
     if mask not in MASKS:
         raise ValueError(f'mask must be "centred" or "official", got {mask!r}')
     if len(shape) < 2:
@@ -53,7 +62,7 @@ def distance_from_centre(
             f"a disc of radius {radius} does not fit a latent of {rows} x {columns}: the radius "
             f"must lie below half of either side"
         )
-    # The original counts rows from below: its centre is the zero frequency on odd grids alone.
+    # The original counts rows from below: its centre is the zero frequency on odd grids only.
     centre = rows // 2 if mask == "centred" else rows - 1 - rows // 2
     down = torch.arange(rows, dtype=torch.float64) - centre
     across = torch.arange(columns, dtype=torch.float64) - columns // 2
@@ -63,7 +72,7 @@ def distance_from_centre(
 def annuli(
     distance: Float[Tensor, "rows columns"], values: Tensor
 ) -> Complex[Tensor, "rows columns"]:
-    """Value i where the distance lies in (i, i + 1], the first at distance 0, too; else 0."""
+    """values[i] where the distance lies in (i, i + 1], values[0] also at distance 0, else 0."""
     index = (distance.ceil().long() - 1).clamp(min=0)
     inside = index < len(values)
     chosen = values.to(torch.complex128)[index.clamp(max=len(values) - 1)]

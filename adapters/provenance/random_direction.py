@@ -1,12 +1,12 @@
-"""How likely white noise is to come as close to given values as some noise does.
+"""The p-value of the distance between a vector and a key, if the vector is white noise.
 
-White noise of any strength has a direction that is uniform over the sphere, and nothing else is
-used. Of a vector of `dimension` real coordinates and length R let `tested` be compared with a key
-of length kappa, T the squared distance between them. With a the coordinate along the key and b
-the `tested` - 1 others, T = (a - kappa)^2 + |b|^2, where a / R has the density of a coordinate on
-the unit sphere and |b|^2 / (R^2 - a^2) is Beta((tested - 1) / 2, (dimension - tested) / 2). So the
-chance of a squared distance of at most T is an integral over a / R. It is computed in logarithms:
-for a key that is there it goes below what float64 holds.
+The direction of white noise is uniform over the sphere, whatever its standard deviation; the test
+uses nothing else. A vector has `dimension` real coordinates and length R. `tested` of them are
+compared with a key of length kappa, at squared distance T. Let a be the coordinate along the key
+and b the `tested` - 1 others. Then T = (a - kappa)^2 + |b|^2, where a / R has the density of a
+coordinate on the unit sphere and |b|^2 / (R^2 - a^2) is Beta((tested - 1) / 2, (dimension - tested)
+/ 2). The probability of a squared distance of at most T is therefore an integral over a / R. It is
+computed in logarithms, since for a key that is present it underflows in float64.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 COARSE, FINE = 256, 128
-"""Points to find where the integrand counts, and Gauss-Legendre nodes there."""
+"""Points to find the support of the integrand, and Gauss-Legendre nodes on it."""
 NEGLIGIBLE = 45.0
-"""Nats below its peak at which the integrand is left out."""
+"""Where the integrand is this many nats below its peak, it is ignored."""
 FAR, FARTHEST = 100.0, 1e150
-"""kappa / R from which on T is not used, and from which on nothing changes any more."""
+"""kappa / R above which T is not used, and above which the result is constant."""
 
 
-def log_chance_of_coming_as_close(
+def log_p_value(
     squared_distance: Array,
     length: Array,
     key_length: float | Array,
@@ -34,20 +34,20 @@ def log_chance_of_coming_as_close(
     dimension: int,
     parts: tuple[Array, Array] | None = None,
 ) -> Array:
-    """The natural logarithm of the chance, per row.
+    """The natural logarithm of the p-value, per row.
 
     Args:
         squared_distance: (batch,), T.
         length: (batch,), R, above 0.
         key_length: kappa, one number or (batch,).
-        tested: real coordinates that are compared, at least 2.
-        dimension: all real coordinates, more than `tested`.
-        parts: (batch,) each, of a vector that may be far shorter than the key, so that T has lost
-            its digits: the square of its tested coordinates over R^2, and the one along the key
-            over R. None: from T.
+        tested: number of real coordinates that are compared, at least 2.
+        dimension: number of all real coordinates, more than `tested`.
+        parts: (batch,) each: the sum of squares of the tested coordinates over R^2, and the
+            coordinate along the key over R. They are needed where the vector is far shorter than
+            the key, so that T has no digits left. None: T is used.
     """
-    # In units of R. What is far shorter than the key cannot come close to it: there T is
-    # kappa^2 + (E + 2 k a - a^2) R^2 with an excess E of `parts`. Close by, T keeps its digits.
+    # In units of R. For a vector far shorter than the key, T = kappa^2 + (E + 2 k a - a^2) R^2 with
+    # E from `parts`. For others T itself has enough digits.
     k = np.minimum(np.asarray(key_length / length, dtype=np.float64), FARTHEST)
     reach = np.sqrt(squared_distance) / length
     far = (k > FAR) & (parts is not None)
@@ -83,11 +83,11 @@ def log_chance_of_coming_as_close(
 
 
 def _log_integrand(along: Array, left: Array, tested: int, dimension: int) -> Array:
-    """Of the coordinate along the key: its log density plus that of the others' chance.
+    """The log density of the coordinate along the key plus the log probability of the others.
 
     Args:
         along: a / R.
-        left: what the squares of the other coordinates may add up to, over R^2.
+        left: upper bound on the sum of squares of the other coordinates, over R^2.
     """
     from scipy.special import gammaln
 
@@ -101,7 +101,7 @@ def _log_integrand(along: Array, left: Array, tested: int, dimension: int) -> Ar
 
 
 def _log_beta_cdf(share: Array, a: float, b: float) -> Array:
-    """log of the regularised incomplete beta function, also where it underflows."""
+    """The log of the regularised incomplete beta function, also where that underflows."""
     from scipy.special import betainc, betaln
 
     chance: Any = betainc(a, b, share)

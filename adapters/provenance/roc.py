@@ -1,4 +1,4 @@
-"""How well a score tells two kinds of pictures apart: the receiver operating characteristic."""
+"""The receiver operating characteristic of a score that distinguishes two kinds of pictures."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Roc:
-    """The curve of true against false positives, as a threshold on the score falls.
+    """The curve of true positive rate against false positive rate, for falling thresholds.
 
-    A picture is called positive where its score is at or above the threshold. Points lie at
-    distinct scores only, so equal scores are called together; the first point calls nothing
-    positive, the last one everything.
+    A picture is classified as positive if its score is at least the threshold. There is one point
+    for each distinct score. At the first point no picture is positive, at the last one every one.
 
     Attributes:
-        thresholds: (points,), falling; the first is infinite.
-        false_positive_rate: (points,), of the negatives, rising from 0 to 1.
-        true_positive_rate: (points,), of the positives, rising from 0 to 1.
-        auc: the area under the curve: the chance that a positive scores above a negative, equal
-            scores counting one half.
-        best_accuracy: the best share of right calls over all thresholds where positives and
-            negatives are equally frequent: the maximum of (TPR + 1 - FPR) / 2.
+        thresholds: (points,), decreasing; the first is infinite.
+        false_positive_rate: (points,), of the negatives, increasing from 0 to 1.
+        true_positive_rate: (points,), of the positives, increasing from 0 to 1.
+        auc: area under the curve: the probability that a positive scores above a negative, where
+            equal scores count one half.
+        best_accuracy: the largest accuracy over all thresholds if positives and negatives are
+            equally frequent: the maximum of (TPR + 1 - FPR) / 2.
     """
 
     thresholds: Float[Tensor, " points"]
@@ -37,10 +36,10 @@ class Roc:
     def of(
         cls, positive: Float[Tensor, " positives"], negative: Float[Tensor, " negatives"]
     ) -> Roc:
-        """The curve of measured scores, one a picture; higher means positive.
+        """The curve of measured scores, one for each picture; positives should score higher.
 
         Raises:
-            TypeError, ValueError: not two one-dimensional tensors of finite scores, none empty.
+            TypeError, ValueError: an argument is no tensor (pictures,) of finite scores, or empty.
         """
         kinds = {"positive": positive, "negative": negative}
         for name, scores in kinds.items():
@@ -66,10 +65,10 @@ class Roc:
         )
 
     def at(self, false_positive_rate: float) -> tuple[float, float]:
-        """The threshold that finds most at a false positive rate of at most this one.
+        """The threshold of largest true positive rate at a false positive rate of at most this.
 
         Returns:
-            The threshold (of all that find as many, the highest) and its true positive rate.
+            The threshold (the highest one, if several are equal) and its true positive rate.
         """
         if not 0 <= false_positive_rate <= 1:
             raise ValueError(f"a rate must lie in [0, 1], got {false_positive_rate}")

@@ -1,11 +1,11 @@
-"""Tree-ring watermarks: a key in the Fourier transform of the noise that a picture starts from.
+"""Tree-ring watermarks: a key in the Fourier transform of the noise that a picture is made of.
 
     F = fftshift(fft2(z_T)),    F[mask] = K[mask],    z_T <- Re ifft2(ifftshift(F))
 
-Wen, Kirchenbauer, Geiping and Goldstein, "Tree-Ring Watermarks" (2023); the paper, section 5, tells
-several keys apart. The original mask of an even grid has its centre one row off the zero frequency:
-a real picture cannot keep what is patched there, and taking the real part averages it with its
-mirror image. The mask here is centred unless the original one is asked for.
+Wen, Kirchenbauer, Geiping and Goldstein, "Tree-Ring Watermarks" (2023). The paper, section 5,
+distinguishes several keys. On an even grid the centre of the original mask is one row off the zero
+frequency. Real noise cannot hold such a key: taking the real part averages it with its mirror
+image. The mask here is centred by default; the original one is optional.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from fixpoint.adapters.provenance.frequencies import (
 )
 from fixpoint.adapters.provenance.which_key import Classification, check_names, classify
 from fixpoint.adapters.provenance.white_noise_test import (
-    exact_log_chance,
-    original_log_chance,
+    exact_log_p_value,
+    original_log_p_value,
     scaled_frequencies,
 )
 from fixpoint.checkpoints.whole_file import write_whole
@@ -40,7 +40,7 @@ PAPER_KEYS = {
     2: (96.0, 16.0, 96.0, 112.0, 48.0, 112.0),
     3: (32.0, 112.0, 128.0, 48.0, 64.0, 96.0),
 }
-"""Values of the annuli, from the innermost, on latents of 64 x 64."""
+"""Values of the annuli, beginning with the innermost, on latents of 64 x 64."""
 PAPER_SIDE = 64
 FORMULAS = ("exact", "original")
 FORMAT = "fixpoint tree-ring key 1"
@@ -52,9 +52,9 @@ class Detection:
 
     Attributes:
         distance: mean of |F - K| over the mask.
-        p_value: the chance that white noise comes as close.
+        p_value: the probability that white noise is at least as close to the key.
         log10_p: its logarithm to base 10, also where `p_value` underflows to 0.
-        found: `p_value` is at most the false positive rate asked for.
+        found: whether `p_value` is at most the false positive rate.
     """
 
     distance: Float[Tensor, " batch"]
@@ -68,14 +68,14 @@ class TreeRing:
     """A key: complex values at some frequencies of one channel of the noise.
 
     Args:
-        name: what it is called in tables.
+        name: of the key, in tables.
         pattern: K on the grid of the latent, the zero frequency at (rows // 2, columns // 2).
             White noise of standard deviation 1 has |F| of order sqrt(rows * columns) there.
-        mask: the frequencies that it fills: at least 2, not all.
+        mask: the frequencies of the key: at least 2, not all.
         channel: of the noise.
 
     Raises:
-        TypeError, ValueError: these do not fit each other.
+        TypeError, ValueError: an argument cannot be used, or they do not fit each other.
     """
 
     name: str
@@ -110,15 +110,15 @@ class TreeRing:
     def zeros(
         cls, shape: Sequence[int], *, radius: int = 6, channel: int = 0, mask: str = "centred"
     ) -> TreeRing:
-        """Nothing at all inside the disc.
+        """Zero inside the disc.
 
         Args:
             shape: of the noise; its last two numbers are rows and columns.
             radius: of the disc in steps of frequency, below half of either side; 10 in the
                 original.
             channel: of the noise; 3 in the original, 0 in the paper.
-            mask: "centred" on the zero frequency, which the real part keeps exactly, or
-                "official", one row off on an even grid, as the original and the paper have it.
+            mask: "centred" on the zero frequency, so that the real part keeps the key exactly; or
+                "official", one row off on an even grid, as in the original and in the paper.
         """
         distance = distance_from_centre(shape, radius, mask)
         nothing = torch.zeros(distance.shape, dtype=torch.complex128)
@@ -153,11 +153,10 @@ class TreeRing:
         channel: int = 0,
         mask: str = "centred",
     ) -> TreeRing:
-        """One random value an annulus, as strong as white noise; for the rest, see `zeros`.
+        """A random value for each annulus, as strong as white noise; for the rest, see `zeros`.
 
-        The values of a centred mask are real: of complex ones, equal at a frequency and its
-        mirror image, the real part of the noise would keep the real part alone. Those of the
-        official mask are complex, as in the original.
+        With a centred mask the values are real, since the real part of the noise would keep only
+        the real part of complex ones. With the official mask they are complex, as in the original.
         """
         distance = distance_from_centre(shape, radius, mask)
         dtype = torch.float64 if mask == "centred" else torch.complex128
@@ -177,12 +176,12 @@ class TreeRing:
     ) -> TreeRing:
         """One of the paper's three keys; for the rest, see `zeros`.
 
-        Their values belong to latents of 64 x 64, where white noise has |F| of order 64; on other
-        grids they are scaled by sqrt(rows * columns) / 64, to stand as far from noise as there.
+        The paper's values are for latents of 64 x 64, where white noise has |F| of order 64. On
+        other grids they are scaled by sqrt(rows * columns) / 64, as |F| of white noise is.
 
         Args:
             key: 1, 2 or 3.
-            radius: at most 6: annuli are left out from the outermost.
+            radius: at most 6; a smaller one leaves out the outer annuli.
         """
         if key not in PAPER_KEYS:
             raise ValueError(f"the paper's keys are 1, 2 and 3, got {key!r}")
@@ -196,9 +195,9 @@ class TreeRing:
     def embed(
         self, noise: Float[Tensor, "batch channels rows columns"]
     ) -> Float[Tensor, "batch channels rows columns"]:
-        """The noise with the key in it, float32; other channels as they are, each row on its own.
+        """The noise with the key in its channel, float32; other channels are not changed.
 
-        With the original mask the key is kept but in part; see the head of this file.
+        With the original mask the noise holds only a part of the key; see the head of this file.
         """
         spectrum = self._spectrum(noise)
         mask = self.mask.to(noise.device)
@@ -217,7 +216,7 @@ class TreeRing:
         """One minus the cosine between F and K over the mask, float64, between 0 and 2.
 
         Raises:
-            ValueError: the key is zero, which points nowhere.
+            ValueError: the key is zero and has no direction.
         """
         spectrum = scaled_frequencies(self._signal(noise))[0][:, self.mask.to(noise.device)]
         key = self.pattern.to(spectrum)[self.mask.to(noise.device)]
@@ -230,31 +229,31 @@ class TreeRing:
     def p_value(
         self, noise: Float[Tensor, "batch channels rows columns"], *, formula: str = "exact"
     ) -> Float[Tensor, " batch"]:
-        """The chance that white noise comes as close to the key as this, float64; see `log10_p`."""
+        """The probability that white noise is at least as close to the key; see `log10_p`."""
         return 10 ** self.log10_p(noise, formula=formula)
 
     def log10_p(
         self, noise: Float[Tensor, "batch channels rows columns"], *, formula: str = "exact"
     ) -> Float[Tensor, " batch"]:
-        """The logarithm to base 10 of the chance that white noise comes as close to the key.
+        """The logarithm to base 10 of the probability that white noise is at least as close.
 
         Args:
             noise: whose channel is tested.
-            formula: "exact", or "original" as a means of comparison.
+            formula: "exact", or "original" for comparison.
 
-                "exact" is uniform over [0, 1] for white noise of any standard deviation, whatever
-                the mask. A frequency and its mirror image hold the same two real numbers, and one
-                that is its own mirror image holds one: as many independent numbers as there are
-                frequencies in the mask and its mirror image. See `white_noise_test`. The key is
-                what taking the real part leaves of it.
+                "exact" is uniform over [0, 1] for white noise of every standard deviation and for
+                every mask. A frequency and its mirror image hold the same two real numbers; a
+                frequency that is its own mirror image holds one. There are thus as many independent
+                numbers as frequencies in the mask and its mirror image. The key is the part of it
+                that remains after taking the real part. See `white_noise_test`.
 
-                "original" counts two numbers a frequency, each of which comes twice, and takes
-                their standard deviation for that of the noise: ncx2.cdf(sum((y - k)^2) / s^2,
-                2 |mask|, sum(k^2) / s^2). It is not uniform, and -inf where it underflows.
+                "original" counts two numbers for every frequency, so that each comes twice, and
+                uses their standard deviation as that of the noise: ncx2.cdf(sum((y - k)^2) / s^2,
+                2 |mask|, sum(k^2) / s^2). It is not uniform, and it is -inf where it underflows.
         """
         if formula not in FORMULAS:
             raise ValueError(f'formula must be "exact" or "original", got {formula!r}')
-        logs = (exact_log_chance if formula == "exact" else original_log_chance)(
+        logs = (exact_log_p_value if formula == "exact" else original_log_p_value)(
             self.pattern.cpu().to(torch.complex128), self.mask.cpu(), self._signal(noise).cpu()
         )
         return logs.to(noise.device) / torch.log(torch.tensor(10.0, dtype=torch.float64))
@@ -270,8 +269,8 @@ class TreeRing:
 
         Args:
             noise: recovered from pictures.
-            false_positive_rate: the share of noise without the key that may be taken to carry it,
-                above 0 and below 1. It holds for noise that is white without the key.
+            false_positive_rate: the share of white noise in which the key is found by mistake,
+                above 0 and below 1.
             formula: of the p-value, see `log10_p`.
         """
         if not 0 < false_positive_rate < 1:
@@ -281,7 +280,7 @@ class TreeRing:
         return Detection(self.distance(noise), p_value, log10_p, p_value <= false_positive_rate)
 
     def save(self, path: str | Path) -> None:
-        """Write the key as a safetensors file, whole or not at all."""
+        """Write a safetensors file, whole or not at all."""
         from safetensors.torch import save_file
 
         pattern = self.pattern.cpu().to(torch.complex128)
@@ -295,10 +294,10 @@ class TreeRing:
 
     @classmethod
     def load(cls, path: str | Path) -> TreeRing:
-        """Read a key that `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            ValueError: the file is missing, damaged or holds something else.
+            ValueError: the file is missing or damaged, or holds something else.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -322,10 +321,10 @@ class TreeRing:
         return f"TreeRing({self.name}, {frequencies} of {rows} x {columns}, channel {self.channel})"
 
     def check(self, shape: Sequence[int]) -> None:
-        """Make sure that noise of this shape, (batch, channels, rows, columns), can carry the key.
+        """Check that noise of this shape, (batch, channels, rows, columns), can carry the key.
 
         Raises:
-            ValueError: its grid is another one, or it has no such channel.
+            ValueError: the grid is another one, or there is no such channel.
         """
         if len(shape) != 4:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Which of several tree-ring keys noise carries."""
+"""Classification: which of several tree-ring keys noise carries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Key(Protocol):
-    """What tells keys apart; `TreeRing` is one."""
+    """What `classify` needs of a key; `TreeRing` has it."""
 
     @property
     def name(self) -> str: ...
@@ -22,11 +22,11 @@ class Key(Protocol):
 
 @dataclass(frozen=True)
 class Classification:
-    """Which of several keys noise carries, per row: that of the least distance.
+    """The key of least distance, per row.
 
     Attributes:
-        labels: (batch,), the place of the key among `keys`.
-        distances: (batch, keys), mean of |F - K| over each key's mask, or the angle to it.
+        labels: (batch,), the index of the key in `keys`.
+        distances: (batch, keys), the mean of |F - K| over each key's mask, or the angle to K.
         keys: the names of the keys, in the order of the columns.
     """
 
@@ -36,7 +36,7 @@ class Classification:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of the key found, per row."""
+        """The name of the nearest key, per row."""
         return tuple(self.keys[label] for label in self.labels.tolist())
 
 
@@ -50,10 +50,10 @@ def classify(
 
     Args:
         noise: recovered from pictures.
-        keys: at least one, names unlike. Of equal distances the first is taken.
-        by: "distance", the mean of |F - K| over the mask, as in the paper, or "angle", one minus
-            the cosine between F and K there, which asks nothing of the strength of F: what an
-            inexact inversion brings back of a key is often weaker than it was.
+        keys: at least one, with different names. Of equal distances the first key is taken.
+        by: "distance", the mean of |F - K| over the mask, as in the paper; or "angle", one minus
+            the cosine between F and K, which does not depend on the strength of F: after an
+            inexact inversion a key is often weaker than before.
     """
     check_names(keys)
     if by not in ("distance", "angle"):
@@ -64,10 +64,10 @@ def classify(
 
 
 def check_names(keys: Sequence[Key]) -> None:
-    """Make sure that keys can be told apart by name.
+    """Check that there are keys and that their names differ.
 
     Raises:
-        ValueError: there are none, or two of one name.
+        ValueError: there is none, or two have one name.
     """
     names = [key.name for key in keys]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -1,4 +1,4 @@
-"""How likely white noise is to come as close to a pattern of frequencies as some noise does."""
+"""The p-value of noise being close to a pattern of frequencies, against white noise."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.adapters.provenance.frequencies import mirrored, to_frequencies
-from fixpoint.adapters.provenance.random_direction import log_chance_of_coming_as_close
+from fixpoint.adapters.provenance.random_direction import log_p_value
 from fixpoint.inner_solves.row_scale import row_exponent, scaled_rows
 
 FARTHEST = 1e150
-"""The length of a key, over that of noise scaled to 1, beyond which it is as good as infinite."""
+"""Length of a key, relative to the noise, above which it counts as infinite."""
 
 
 def scaled_frequencies(
     signal: Float[Tensor, "batch rows columns"],
 ) -> tuple[Complex[Tensor, "batch rows columns"], Int[Tensor, " batch"]]:
-    """F of each row over a power of two, so that squares are numbers, and the exponents."""
+    """F of each row divided by a power of two, so that squares are finite, and the exponents."""
     exponent = row_exponent(signal)
     return to_frequencies(scaled_rows(signal, -exponent)), exponent
 
 
-def exact_log_chance(
+def exact_log_p_value(
     pattern: Complex[Tensor, "rows columns"],
     mask: Bool[Tensor, "rows columns"],
     signal: Float[Tensor, "batch rows columns"],
 ) -> Float[Tensor, " batch"]:
-    """The natural logarithm of the chance, for noise of any standard deviation, float64.
+    """The natural logarithm of the p-value, for noise of any standard deviation, float64.
 
     Args:
-        pattern: K, complex128; what taking the real part leaves of it is tested.
-        mask: its frequencies.
-        signal: float64.
+        pattern: K, complex128; the test uses the part of it that real noise can have.
+        mask: the frequencies of K.
+        signal: the noise, float64.
 
     Raises:
         ValueError: a row is zero, which has no direction.
@@ -43,20 +43,20 @@ def exact_log_chance(
     patch = torch.where(mask, pattern, 0)
     kept = (patch + mirrored(patch).conj()) / 2
     tested = mask | mirrored(mask)
-    # Parseval: what is divided by `size` is a sum over as many orthonormal real coordinates.
+    # By Parseval, sums of squares over `size` are those of orthonormal real coordinates.
     length = (_squares(spectrum) / size).sqrt()
     if not bool((length > 0).all()):
         rows = (length == 0).nonzero().flatten().tolist()
         raise ValueError(f"the noise is zero in rows {rows}")
     key_length = float(kept.abs().square().sum() / size) ** 0.5
-    # The key over the same power of two; beyond FARTHEST it is as good as infinitely far away.
+    # The key divided by the same power of two, and limited to FARTHEST.
     power = scaled_rows(torch.ones(len(spectrum), dtype=torch.float64), -exponent)
     power = power.clamp(max=FARTHEST / max(key_length, 1.0))
     near = spectrum - kept * power[:, None, None]
     unit = spectrum / length[:, None, None]
     own = _squares(unit * tested) / size
     along = _dot(unit, kept.expand_as(unit)) / size / (key_length or 1.0)
-    logs = log_chance_of_coming_as_close(
+    logs = log_p_value(
         (_squares(near * tested) / size).numpy(),
         length.numpy(),
         (key_length * power).numpy(),
@@ -67,14 +67,14 @@ def exact_log_chance(
     return torch.from_numpy(logs)
 
 
-def original_log_chance(
+def original_log_p_value(
     pattern: Complex[Tensor, "rows columns"],
     mask: Bool[Tensor, "rows columns"],
     signal: Float[Tensor, "batch rows columns"],
 ) -> Float[Tensor, " batch"]:
-    """The same by the published formula, ncx2.cdf(sum((y - k)^2) / s^2, 2 |mask|, sum(k^2) / s^2).
+    """The published formula, ncx2.cdf(sum((y - k)^2) / s^2, 2 |mask|, sum(k^2) / s^2), as a log.
 
-    It counts every number twice and takes the standard deviation s of the y themselves.
+    It counts every number twice and uses the standard deviation s of the y.
     """
     from scipy.stats import ncx2
 
@@ -94,7 +94,7 @@ def original_log_chance(
 def _dot(
     a: Complex[Tensor, "batch rows columns"], b: Complex[Tensor, "batch rows columns"]
 ) -> Float[Tensor, " batch"]:
-    """The real part of the inner product, in an order that depends on the row alone."""
+    """The real part of the inner product, summed in an order that only the row determines."""
     if not len(a):
         return a.real.new_zeros(0)
     return kernels.row_dot(torch.view_as_real(a), torch.view_as_real(b.contiguous()))

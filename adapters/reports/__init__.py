@@ -1,1 +1,1 @@
-"""What results are written to: figures, files of latents, versions, peak memory."""
+"""Reports: figures, files of latents, versions, peak memory."""

@@ -1,4 +1,4 @@
-"""Figures: what a run did, at one glance."""
+"""Figures of an inversion and of the demonstration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = ("#6b7280", "#d97706", "#2563eb", "#16a34a", "#9333ea", "#dc2626")
 
 
 class Inverted(Protocol):
-    """What the figure of an inversion shows; `fixpoint.adapters.Inversion` has it."""
+    """What the figure of an inversion needs; `fixpoint.adapters.Inversion` has it."""
 
     @property
     def picture(self) -> Tensor: ...
@@ -34,7 +34,7 @@ class Inverted(Protocol):
 
 
 def inversion_figure(path: Path, inversion: Inverted, row: int, title: str) -> None:
-    """Picture, reconstruction, error map and convergence of one row, as a PNG."""
+    """Draw picture, reconstruction, error map and convergence of one row, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 3.8), layout="constrained", dpi=110)
@@ -74,15 +74,15 @@ def demo_figure(
     table: Sequence[Mapping[str, Any]],
     title: str,
 ) -> None:
-    """The picture, the latent error of each method as a map, and NMSE against evaluations.
+    """Draw the picture, a map of each method's latent error, and NMSE against evaluations.
 
     Args:
         path: of the PNG.
         picture: (3, height, width) on [-1, 1].
         errors: by method, `|z - z*|` relative to the scale of z*: (rows, columns).
         curves: by method, NMSE in dB after 1, 2, ... evaluations.
-        table: a row a method, with "name", "nmse_db", "evaluations", "seconds", "peak_bytes".
-        title: above everything.
+        table: for each method, "name", "nmse_db", "evaluations", "seconds" and "peak_bytes".
+        title: of the whole figure.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Files of numbers, written whole or not at all."""
+"""Files of latents and JSON reports, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fixpoint.checkpoints.whole_file import write_whole
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """A mapping as indented JSON; NaN and infinity are refused."""
+    """Write a mapping as indented JSON; NaN and infinity are refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def finite_or_none(value: float) -> float | None:
-    """The number as JSON can hold it, which knows neither NaN nor infinity."""
+    """The number, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
 def write_latent(
     path: Path, latent: Tensor, metadata: dict[str, str], *, name: str = "latent"
 ) -> None:
-    """Latents as safetensors under their name."""
+    """Write latents as a safetensors file, under this name."""
     from safetensors.torch import save_file
 
     tensors = {name: latent.detach().cpu().contiguous()}
@@ -36,10 +36,10 @@ def write_latent(
 
 
 def read_latent(path: Path, *, name: str = "latent") -> Tensor:
-    """The tensor of this name of a safetensors file, or the only one it holds.
+    """The tensor of this name in a safetensors file, or its only tensor.
 
     Raises:
-        ValueError: the file is missing, damaged, or holds several others.
+        ValueError: the file is missing or damaged, or holds several tensors of other names.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -56,10 +56,10 @@ def read_latent(path: Path, *, name: str = "latent") -> Tensor:
 
 
 def check_folder(folder: Path) -> None:
-    """Make sure that a folder for results is there or can be made, without making it.
+    """Check that files can be written to a folder; it is not created.
 
     Raises:
-        ValueError: files cannot be written there.
+        ValueError: they cannot.
     """
     nearest = folder
     while not nearest.exists() and nearest != nearest.parent:
@@ -73,10 +73,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_outputs(folder: Path, json_file: Path | None) -> None:
-    """What a command is about to write, checked before it spends any work.
+    """Check that a folder for results and a JSON file can be written.
 
     Raises:
-        ValueError: the folder or the file cannot be written.
+        ValueError: one of them cannot.
     """
     check_folder(folder)
     if json_file is not None:
@@ -84,10 +84,10 @@ def check_outputs(folder: Path, json_file: Path | None) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Make sure that a file can be written.
+    """Check that a file can be written.
 
     Raises:
-        ValueError: it is a folder, or its folder cannot be written.
+        ValueError: it is a folder, or its folder cannot be written to.
     """
     if path.is_dir():
         raise ValueError(f"cannot write to {path}: it is a folder")

@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, on the device it runs on."""
+"""The peak memory of a computation on its device."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Measures what the work inside a `with` block adds to memory at its peak.
+    """Measures the peak memory that a `with` block adds.
 
-    `added` is in bytes, afterwards: on a GPU by torch's own allocator, on the CPU of a Linux
-    machine by the kernel's high-water mark of the process, elsewhere None.
+    After the block, `added` is the number of bytes: on a GPU from torch's allocator, on the CPU of
+    a Linux machine from the kernel's high-water mark of the process, elsewhere None.
     """
 
     added: int | None = None
@@ -65,7 +65,7 @@ def _resident(field: str) -> int:
 
 
 def _return_free_memory() -> None:
-    """Give freed heap pages back to the system, lest they hide the next peak."""
+    """Return freed heap pages to the system, so that they do not hide the next peak."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""The versions that a report is written with."""
+"""The versions that a report names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fixpoint.version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
+    """Versions of everything that the numbers depend on."""
     import diffusers
 
     return {

@@ -1,1 +1,1 @@
-"""Whether the theorems hold on an autoencoder: `fixpoint verify`."""
+"""Do the convergence theorems apply to an autoencoder? `fixpoint verify`."""

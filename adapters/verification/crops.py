@@ -1,4 +1,4 @@
-"""The crops that `fixpoint verify` makes its pictures from, and how they are observed."""
+"""The crops of `fixpoint verify`, and their observation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fixpoint.adapters.pictures.pictures import as_pictures, read_picture
 
 @dataclass(frozen=True)
 class Crop:
-    """Where one row of the batch was cut from, and how it was saved there."""
+    """A crop: its place in its picture, its values and the observation of the file."""
 
     picture: str
     left: int
@@ -37,7 +37,7 @@ class Crop:
     file: Observation  # `EightBit`, or `Jpeg` with the file's own settings
 
     def overlaps(self, other: Crop) -> bool:
-        """The two share pixels of one picture."""
+        """Whether the two share pixels of one picture."""
         return (
             self.picture == other.picture
             and abs(self.left - other.left) < self.width
@@ -48,17 +48,19 @@ class Crop:
 def cut(paths: Sequence[Path], *, count: int | None, size: int, seed: int) -> tuple[Crop, ...]:
     """Crops of picture files, or of the bundled photograph at half its resolution.
 
-    As many from every picture, on a grid without overlap where it has cells enough, else at
-    random places. A picture with a side below `size` is taken whole. Nothing is resized.
+    Every picture gives the same number, up to one. They lie on a grid without overlap if it has
+    enough cells, else at random places. A picture with a side below `size` is taken whole. Nothing
+    is resized.
 
     Args:
-        paths: of pictures; none for the bundled photograph.
-        count: crops in all; by default 16, or one for each picture if there are more.
+        paths: of pictures; empty for the bundled photograph.
+        count: total number; by default 16, or the number of pictures if that is larger.
         size: side of a crop in pixels.
         seed: of the choice of places.
 
     Raises:
-        ValueError: a picture cannot be read, or the crops would not all have one size.
+        ValueError: an argument is out of range, a picture cannot be read, or the crops would have
+            different sizes.
     """
     if count is not None and count < max(1, len(paths)):
         raise ValueError(f"--crops must be at least {max(1, len(paths))} here, got {count}")
@@ -102,10 +104,11 @@ def cut(paths: Sequence[Path], *, count: int | None, size: int, seed: int) -> tu
 
 
 def observation_of(name: str, crops: Sequence[Crop]) -> tuple[Observation, Observation]:
-    """How x is made out of D(z*), and the observation Q inside the operator.
+    """The observation that maps D(z*) to x, and the observation Q inside the operator.
 
     Args:
-        name: "none" (the paper's), "clip", "8bit", "jpeg", or "auto" for Q as x was made.
+        name: of Q: "none" (the paper's), "clip", "8bit", "jpeg", or "auto" for that of x.
+        crops: whose files determine "jpeg" and "auto".
 
     Raises:
         ValueError: "jpeg" for a crop that does not come from a JPEG file.
@@ -139,7 +142,7 @@ def _places(
     share: int,
     generator: np.random.Generator,
 ) -> list[tuple[int, int]]:
-    """Left and top of `share` crops, or of as many as there are."""
+    """(left, top) of `share` crops, or of fewer if there are not as many places."""
     rows, columns = height // box[0], width // box[1]
     if share <= rows * columns:
         left, top = (width - columns * box[1]) // 2, (height - rows * box[0]) // 2

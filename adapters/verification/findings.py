@@ -1,25 +1,20 @@
-"""What the numbers of `fixpoint verify` say, in sentences computed from them."""
+"""The findings of `fixpoint verify`: sentences that its numbers decide."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from fixpoint.adapters.verification.numbers_in_words import as_db, as_interval, as_part, as_signed
-from fixpoint.adapters.verification.theorems import (
-    CONVERGED,
-    MethodResult,
-    Outcome,
-    refuted_crops,
-    typical,
-)
+from fixpoint.adapters.verification.results import CONVERGED, MethodResult, Outcome, typical
+from fixpoint.adapters.verification.typesetting import as_db, as_interval, as_part, as_signed
 
 
 def findings(result: MethodResult, overlapping: bool = False) -> list[str]:
-    """What the numbers of one method say, a sentence each.
+    """The findings on one method, one sentence each.
 
     Args:
-        overlapping: the crops share pixels, so that no interval can be taken at its word.
+        result: of the method.
+        overlapping: the crops share pixels, so that the intervals are too narrow.
     """
     lines = [
         _cocoercivity(result),
@@ -112,7 +107,7 @@ def _converged(result: MethodResult) -> str:
 
 
 def _disagreements(result: MethodResult) -> list[str]:
-    """Where outcome and hypotheses do not go together."""
+    """Crops where outcome and hypotheses disagree."""
     lines = []
     outcomes = result.outcomes
     local = [one for one in outcomes if one.pairwise <= 0]
@@ -123,7 +118,7 @@ def _disagreements(result: MethodResult) -> list[str]:
             f"({as_part(len(local), len(outcomes))} had a pair of successive points with a ratio "
             "of at most 0)."
         )
-    refuted = refuted_crops(result)
+    refuted = result.refuted_crops
     if refuted is None:
         return [*lines, "No theorem covers this method: only the ratios are measured."]
     if any(refuted):

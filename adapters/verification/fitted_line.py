@@ -1,4 +1,4 @@
-"""A straight line through points, with the interval of its slope."""
+"""A straight line fitted to points, with the confidence interval of its slope."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Line:
-    """A least-squares line with the 95 % interval of its slope.
+    """A least-squares line with the 95 % confidence interval of its slope.
 
     Attributes:
-        correlation: Pearson's; None where the ordinates are all equal.
-        points: it was fitted to.
+        slope, intercept: of the line.
+        low, high: ends of the interval of the slope.
+        correlation: Pearson's; None if all ordinates are equal.
+        points: the number of points.
     """
 
     slope: float
@@ -27,13 +29,13 @@ class Line:
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
-    """Least squares through the finite points; None below three, or where x is all equal."""
+    """The line through the finite points; None for less than three, or if all x are equal."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)]
     count = len(pairs)
     if count < 3:
         return None
     abscissa, ordinate = np.array(pairs, dtype=float).T
-    # The numbers come from float32: a spread of a few roundings is none.
+    # The numbers come from float32: a spread of a few roundings counts as equal.
     rounding = 8 * float(np.finfo(np.float32).eps)
     if np.ptp(abscissa) <= rounding * np.abs(abscissa).max():
         return None
@@ -55,9 +57,9 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
 
 
 def student_quantile(freedom: int, inside: float = 0.95) -> float:
-    """t with P(|T| <= t) = `inside` for Student's distribution, by its closed form.
+    """t with P(|T| <= t) = `inside` for Student's distribution with `freedom` degrees of freedom.
 
-    Abramowitz & Stegun 26.7.3 and 26.7.4 with theta = arctan(t / sqrt(freedom)), by bisection.
+    Bisection of Abramowitz & Stegun 26.7.3 and 26.7.4 with theta = arctan(t / sqrt(freedom)).
     """
 
     def probability(theta: float) -> float:

@@ -1,6 +1,6 @@
-"""What a verification found, in words, as a table for the terminal, and as one HTML page.
+"""The results of `fixpoint verify` as one HTML page.
 
-Every sentence is decided by the numbers; the page needs no script, no network and no other file.
+Every sentence is decided by the numbers. The page needs no script, no network and no other file.
 """
 
 from __future__ import annotations
@@ -8,71 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
 from pathlib import Path
 
 from fixpoint.adapters.reports.versions import versions
 from fixpoint.adapters.verification.findings import findings
 from fixpoint.adapters.verification.fitted_line import Line
-from fixpoint.adapters.verification.numbers_in_words import (
-    as_cell,
-    as_interval,
-    as_number,
-    as_signed,
-    typeset,
-)
-from fixpoint.adapters.verification.scatter import scatter, shade
-from fixpoint.adapters.verification.theorems import (
+from fixpoint.adapters.verification.results import (
     ClaimCount,
     MethodResult,
-    Outcome,
     Verification,
-    positive_fraction,
-    refuted_crops,
     typical,
 )
+from fixpoint.adapters.verification.scatter import scatter, shade
+from fixpoint.adapters.verification.stylesheet import STYLE
+from fixpoint.adapters.verification.terminal_table import table
+from fixpoint.adapters.verification.typesetting import as_cell, as_interval, as_signed, typeset
 from fixpoint.checkpoints.whole_file import write_whole
 
+__all__ = ["findings", "page", "table", "write_page"]
+
 COARSE = 1e-3
-"""Relative error of T beyond which the slack of the certificates exceeds what they compare."""
-
-
-def table(verification: Verification) -> str:
-    """The results as text, a line a method and a line a claim."""
-    head = (
-        f"{'method':<14}{'ratio > 0':>10}{'least':>8}{'residual':>10}{'conv. dB':>10}"
-        f"{'NMSE dB':>9}{'slope dB':>10}  95 % interval"
-    )
-    lines = [head, "-" * len(head)]
-    for result in verification.results:
-        outcomes, line = result.outcomes, result.convergence_line
-        lines.append(
-            f"{result.method.name:<14}"
-            f"{_fraction(result):>10}"
-            f"{as_number(_least(outcomes), '.2f'):>8}"
-            f"{as_number(typical([one.residual for one in outcomes]), '.2g'):>10}"
-            f"{as_number(typical([one.convergence_db for one in outcomes]), '.1f'):>10}"
-            f"{as_number(typical([one.nmse_db for one in outcomes]), '.1f'):>9}"
-            + ("         -" if line is None else f"{line.slope:>10.1f}  {as_interval(line)}")
-        )
-    lines.append("(least: over all crops; residual, convergence and NMSE: medians)")
-    for result in verification.results:
-        for theorem, claims in groupby(result.claims, lambda claim: claim.theorem):
-            lines += [
-                "",
-                f"{theorem:<34}{'certified':>10}{'supported':>10}{'refuted':>9}"
-                f"{'not measured':>14}  margin",
-            ]
-            lines += [
-                f"  {claim.name:<32}{claim.certified:>10}{claim.supported:>10}{claim.refuted:>9}"
-                f"{claim.not_measured:>14}  {_margin(claim)}"
-                for claim in claims
-            ]
-    return "\n".join(lines)
+"""Relative error of T above which the tolerance of the certificates exceeds what they compare."""
 
 
 def write_page(path: Path, verification: Verification) -> None:
-    """The page as one HTML file, written whole or not at all."""
+    """Write the page as an HTML file, whole or not at all."""
     text = page(verification)
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
@@ -104,7 +64,7 @@ def page(verification: Verification) -> str:
 
 
 def _overview(verification: Verification) -> str:
-    """The methods side by side: a column each, so that it fits a phone."""
+    """The table of all methods: one column each, so that it fits a phone."""
     results = verification.results
 
     def middle(name: str, form: str) -> list[str]:
@@ -120,8 +80,8 @@ def _overview(verification: Verification) -> str:
 
     counts = [(sum(one.converged for one in r.outcomes), len(r.outcomes)) for r in results]
     rows = {
-        "ratio (14) above 0": [_fraction(result) for result in results],
-        "least ratio": [as_cell(_least(result.outcomes), ".2f") for result in results],
+        "ratio (14) above 0": [result.positive_count for result in results],
+        "least ratio": [as_cell(result.least_ratio, ".2f") for result in results],
         "converged": [f"{count} / {whole}" for count, whole in counts],
         "convergence, dB": middle("convergence_db", ".1f"),
         "NMSE of z^n, dB": middle("nmse_n_db", ".1f"),
@@ -271,7 +231,7 @@ def _claims(result: MethodResult, precision: float) -> str:
         rows.append(
             f'<tr><td><strong>{escape(claim.name)}</strong><span class="sentence">'
             f"{typeset(claim.sentence)}</span><small>{typeset(claim.basis)}</small></td>"
-            f'<td class="verdicts">{counts}</td><td>{_margin(claim, html=True)}</td></tr>'
+            f'<td class="verdicts">{counts}</td><td>{_margin(claim)}</td></tr>'
         )
     return (
         f"<h3>Certificates: {escape(result.claims[0].theorem)}</h3>"
@@ -290,7 +250,7 @@ def _remarks(result: MethodResult) -> str:
 
 
 def _grouped(remarks: Sequence[str]) -> list[str]:
-    """Remarks of the same words put together: "crops 0, 3: ..."."""
+    """Remarks of the same words in one line: "crops 0, 3: ..."."""
     crops: dict[str, list[str]] = {}
     for remark in remarks:
         number, words = remark.removeprefix("crop ").split(": ", 1)
@@ -364,89 +324,13 @@ def _settings(verification: Verification) -> str:
     )
 
 
-def _least(outcomes: Sequence[Outcome]) -> float:
-    finite = [one.cocoercivity for one in outcomes if math.isfinite(one.cocoercivity)]
-    return min(finite) if finite else math.nan
-
-
-def _fraction(result: MethodResult) -> str:
-    fraction = positive_fraction(result)
-    if fraction is None:
-        return "-"
-    known = sum(not math.isnan(one.cocoercivity) for one in result.outcomes)
-    return f"{round(fraction * known)} / {known}"
-
-
 def _number_refuted(result: MethodResult) -> str:
-    refuted = refuted_crops(result)
+    refuted = result.refuted_crops
     return "no theorem" if refuted is None else f"{sum(refuted)} / {len(refuted)}"
 
 
-def _margin(claim: ClaimCount, html: bool = False) -> str:
+def _margin(claim: ClaimCount) -> str:
     if claim.margin == math.inf:  # of no crop
         return "–"
     at = f"crop {claim.crop}" + (f", k = {claim.iteration}" if claim.iteration >= 0 else "")
-    if html:
-        return f"{as_cell(claim.margin, '.3g')}<small>{at.replace(' = ', '&nbsp;=&nbsp;')}</small>"
-    return f"{as_number(claim.margin, '.3g')} ({at})"
-
-
-STYLE = """
-:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--paper:#fbfbf9;--rule:#d9dde3;
---card:#fff;--fit:#d0312d;--good:#1a7f4b;--fair:#1d63b8;--bad:#b3261e}
-@media (prefers-color-scheme:dark){:root{--ink:#e4e8ee;--soft:#9aa6b5;--paper:#14181e;
---rule:#333c48;--card:#1b2129;--fit:#ff6b63;--good:#5fd39a;--fair:#7db4ff;--bad:#ff8a80}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:1.5rem 1rem 4rem;max-width:62rem;background:var(--paper);
-color:var(--ink);font:16px/1.55 system-ui,sans-serif;overflow-wrap:break-word}
-h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0}
-h2{font-size:1.3rem;margin:2.6rem 0 .4rem;padding-top:.9rem;border-top:1px solid var(--rule)}
-h3{font-size:1.05rem;margin:1.6rem 0 .2rem}
-header p,.note,small,figcaption,.key{color:var(--soft)}
-.note,figcaption,.key{font-size:.875rem;margin:.3rem 0}
-small{display:block;font-size:.8rem;font-weight:normal}
-.formula{margin:.8rem 0;padding:.6rem .8rem;background:var(--card);border:1px solid var(--rule);
-border-radius:6px}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.4rem .7rem;border-bottom:1px solid var(--rule);text-align:left;
-vertical-align:top}
-thead th{color:var(--soft);font-weight:600;vertical-align:bottom}
-.numbers td,.numbers thead th{text-align:right}
-.numbers th:first-child{text-align:left}
-.overview{width:100%;max-width:46rem}.overview tbody th{font-weight:normal}
-.findings{padding-left:1.2rem;margin:.6rem 0 1rem}
-.findings li{margin:.3rem 0}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
-figure{margin:0;padding:.5rem;background:var(--card);border:1px solid var(--rule);
-border-radius:6px}
-sup,sub{line-height:0;font-size:.75em}
-svg{display:block;width:100%;height:auto}
-svg text{font:12px system-ui,sans-serif;fill:var(--soft)}
-svg .grid{stroke:var(--rule);stroke-width:1}
-svg line.mark{stroke:var(--soft);stroke-dasharray:4 3}
-svg .fit{stroke:var(--fit);stroke-width:2.2}
-svg circle{stroke:var(--ink);stroke-width:.8;fill-opacity:.9}
-figcaption{padding:.2rem .3rem}
-.key i{display:inline-block;width:7rem;height:.7rem;margin:0 .5rem;border-radius:3px}
-.key span{white-space:nowrap}
-.claims{width:100%}
-.claims .part th{padding-top:1rem;color:var(--soft)}
-.claims .sentence{display:block}
-.verdicts span,dt span{display:inline-block;white-space:nowrap;font-weight:600;
-margin-right:.6rem}
-.certified{color:var(--good)}.supported{color:var(--fair)}.refuted{color:var(--bad)}
-.not-measured{color:var(--soft)}
-dd{margin:0 0 .6rem}
-details{margin:1rem 0 0}
-summary{cursor:pointer;color:var(--fair)}
-@media (max-width:34rem){body{padding:1rem .75rem 3rem}h1{font-size:1.4rem}
-th,td{padding:.35rem .3rem}
-.claims thead{display:none}.claims tr{display:block;padding:.4rem 0;border-bottom:1px solid
-var(--rule)}.claims td{display:inline-block;border:0;padding:.1rem .3rem}
-.claims td:first-child{display:block}
-.claims td:last-child::before{content:"least margin ";color:var(--soft);font-size:.8rem}
-.claims .part th{border:0}.claims td small{display:inline;
-margin-left:.5rem}.claims td:first-child small{display:block;margin:0}
-.key i{width:3.5rem}}
-"""
+    return f"{as_cell(claim.margin, '.3g')}<small>{at.replace(' = ', '&nbsp;=&nbsp;')}</small>"

@@ -8,7 +8,7 @@ from html import escape
 from itertools import pairwise
 
 from fixpoint.adapters.verification.fitted_line import Line
-from fixpoint.adapters.verification.numbers_in_words import as_cell
+from fixpoint.adapters.verification.typesetting import as_cell
 
 WIDTH, HEIGHT = 380, 290
 LEFT, RIGHT, TOP, BOTTOM = 60, 12, 10, 44
@@ -25,7 +25,9 @@ def scatter(
 
     Args:
         points: abscissa, ordinate, NMSE in dB (the colour; NaN for none), number of the crop.
-        needed: the ratio that the theorem asks for, marked where it is in sight.
+        line: fitted to the points.
+        x_label, y_label: of the axes.
+        needed: the ratio that the theorem requires; marked if it lies inside the axes.
     """
     xs, ys = [x for x, *_ in points], [y for _, y, *_ in points]
     if line is not None:

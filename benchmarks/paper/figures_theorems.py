@@ -24,7 +24,9 @@ from fixpoint.adapters import EightBit, invert_by_gradient
 from fixpoint.adapters.reports.latent_files import write_whole
 from fixpoint.adapters.verification.crops import Crop
 from fixpoint.adapters.verification.findings import findings
-from fixpoint.adapters.verification.theorems import Method, MethodResult, methods, typical, verify
+from fixpoint.adapters.verification.methods import Method, methods
+from fixpoint.adapters.verification.results import MethodResult, typical
+from fixpoint.adapters.verification.verify import verify
 from fixpoint.iterator import State
 
 GRADIENT = (50, 300)  # n, and the step that stands in for the limit

@@ -41,8 +41,9 @@ def two_steps(
     pictures = torch.rand(shape, generator=generator) * 2 - 1
     # On the 8-bit grid, as files are.
     pictures = ((pictures + 1) * 127.5).round() / 127.5 - 1
-    run(autoencoder, method, pictures[:1, :, :SMALL, :SMALL])
-    weights = sum(weight.numel() * weight.element_size() for weight in autoencoder.parameters())
+    small = stable_diffusion_shape.SMALL
+    run(autoencoder, method, pictures[:1, :, :small, :small])
+    weights = stable_diffusion_shape.weights_bytes(autoencoder)
 
     def work() -> dict[str, float]:
         clock: list[float] = []

@@ -22,7 +22,7 @@ from fixpoint.adapters import (
 )
 from fixpoint.adapters.diffusion.editing import edit
 from fixpoint.adapters.provenance.attribution import Calibration, attribute, calibrate
-from fixpoint.adapters.verification.theorems import verify
+from fixpoint.adapters.verification.verify import verify
 
 PICTURES = {
     "no rows": torch.zeros(0, 3, 64, 64),

@@ -25,7 +25,7 @@ from benchmarks.studies.attribution.scores import measure
 from benchmarks.studies.attribution.sources import COUNTS, MODEL, OTHER, SIDE
 from fixpoint.adapters import Autoencoder
 from fixpoint.adapters.pictures import as_pictures
-from fixpoint.adapters.provenance.attribution import calibrate
+from fixpoint.adapters.provenance.calibration import calibrate
 
 CALIBRATION_SEED = 70_007
 CALIBRATION_PICTURES = 99

@@ -10,7 +10,7 @@ from benchmarks.shared.tables import table
 from benchmarks.studies.attribution.rates import roc_of
 from benchmarks.studies.attribution.scores import METHODS
 from benchmarks.studies.attribution.sources import OTHER, OURS, SIDE
-from fixpoint.adapters.provenance.attribution import EVALUATIONS
+from fixpoint.adapters.provenance.calibration import EVALUATIONS
 from fixpoint.checkpoints.whole_file import write_whole
 
 COLOURS = {

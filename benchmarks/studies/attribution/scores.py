@@ -24,12 +24,9 @@ from fixpoint.adapters.pictures.distortions import (
     Png,
 )
 from fixpoint.adapters.pictures.observations import EightBit
-from fixpoint.adapters.provenance.attribution import (
-    EVALUATIONS,
-    Calibration,
-    attribution_score,
-    observation_of,
-)
+from fixpoint.adapters.provenance.attribution_score import attribution_score
+from fixpoint.adapters.provenance.calibration import EVALUATIONS, Calibration
+from fixpoint.adapters.provenance.observed_pictures import observation_of
 
 BATCH = 17
 DISTORTIONS: dict[str, Distortion] = {

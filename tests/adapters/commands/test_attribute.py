@@ -145,10 +145,8 @@ def test_the_calibration_of_another_model_is_refused(pictures, tmp_path):
 
 
 def test_an_interrupted_run_reports_what_was_done(pictures, tmp_path, monkeypatch):
-    from fixpoint.adapters.provenance import attribution
-
     once, report = [], tmp_path / "report.json"
-    plain = attribution.attribute
+    plain = attribute_command.attribute
 
     def interrupted(*arguments, **options):
         if once:
@@ -156,7 +154,7 @@ def test_an_interrupted_run_reports_what_was_done(pictures, tmp_path, monkeypatc
         once.append(1)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(attribution, "attribute", interrupted)
+    monkeypatch.setattr(attribute_command, "attribute", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(*pictures, "--json", report, "--quiet")
     assert len(json.loads(report.read_text())["pictures"]) == 1

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fixpoint.adapters import Autoencoder, EightBit, noise_command, to_pil
+from fixpoint.adapters import Autoencoder, EightBit, to_pil
+from fixpoint.adapters.commands import noise as noise_command
 from fixpoint.adapters.commands.options import one_line
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 

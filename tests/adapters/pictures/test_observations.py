@@ -4,8 +4,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from picture_cases import (
+    ALL,
+    INNER,
+    deviation,
+    drawn,
+    grid,
+    known,
+    normal,
+    root_mean_square,
+    seeds,
+    smooth,
+    uniform,
+)
 from PIL import Image
 
 from fixpoint.adapters import (
@@ -14,19 +27,10 @@ from fixpoint.adapters import (
     Identity,
     Jpeg,
     Masked,
-    PerRow,
     RoundingCells,
     WhiteNoise,
 )
 from fixpoint.adapters.pictures.observations import EIGHT_BIT_NOISE, from_levels, to_levels
-
-ALL = (Identity(), Clip(), EightBit(), Jpeg(quality=60), Jpeg(quality=95, subsampling="4:4:4"))
-
-
-def smooth(rows=2, side=32):
-    grid = torch.linspace(-1.3, 1.3, side)
-    picture = torch.stack([grid.expand(side, side), grid.expand(side, side).T, grid.outer(grid)])
-    return picture.expand(rows, 3, side, side) * torch.arange(1, rows + 1).reshape(-1, 1, 1, 1)
 
 
 @given(levels=st.lists(st.integers(0, 255), min_size=1, max_size=50))
@@ -76,52 +80,14 @@ def test_jpeg_repeats_what_a_file_went_through(quality, subsampling):
     assert torch.equal(Jpeg(quality=quality, subsampling=subsampling)(picture), repeated(picture))
 
 
-def test_each_row_can_have_its_own_observation():
-    pictures = smooth(3)
-    mixed = PerRow((EightBit(), Identity(), Jpeg(quality=30)))
-    seen = mixed(pictures)
-    assert torch.equal(seen[1], pictures[1])
-    assert torch.equal(seen[2:], Jpeg(quality=30)(pictures[2:]))
-    assert torch.equal(mixed.select(torch.tensor([2, 0]))(pictures[[2, 0]]), seen[[2, 0]])
-    with pytest.raises(ValueError, match="3 observations for 2"):
-        mixed(pictures[:2])
-
-
 @pytest.mark.parametrize("options", [{"quality": 0}, {"subsampling": "4:1:1"}])
 def test_jpeg_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
         Jpeg(**options)
 
 
-# Cells of rounding
-
 HALF_LEVEL = 1 / 255
-drawn = settings(max_examples=40, deadline=None, derandomize=True, database=None)
-seeds = st.integers(0, 2**16)
 tolerances = st.floats(0.01, 1)
-
-
-def normal(seed, *shape, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def uniform(seed, *shape):
-    generator = torch.Generator().manual_seed(seed)
-    return 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
-
-
-def grid(seed, *shape, largest=1.0):
-    """Pictures on the 8-bit grid, within [-largest, largest]."""
-    return EightBit()(largest * uniform(seed, *shape))
-
-
-def deviation(observation, pictures, image):
-    return observation.observe(pictures, image)[0] - image
-
-
-def root_mean_square(pictures):
-    return pictures.double().square().flatten(1).mean(1).sqrt()
 
 
 def off_by(image, error, misfit):
@@ -262,9 +228,6 @@ def test_a_tolerance_out_of_range_is_refused(tolerance):
         RoundingCells(tolerance=tolerance)
 
 
-# White noise
-
-
 @given(
     seed=seeds,
     level=st.floats(0.005, 0.1),
@@ -365,131 +328,6 @@ def test_noise_without_a_level_or_with_a_wrong_share_is_refused(options, word):
         WhiteNoise(**options)
 
 
-# Masks
-
-
-def known(height=6, width=8):
-    """A mask that knows a quarter, the crop [1:4, 2:6]."""
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    mask[1:4, 2:6] = True
-    return mask
-
-
-INNER = (Identity(), Clip(), EightBit(), RoundingCells(), WhiteNoise(level=0.02))
-
-
-@pytest.mark.parametrize("inner", INNER, ids=repr)
-@given(seed=seeds, size=st.floats(1e-3, 0.5))
-@settings(drawn, max_examples=10)
-def test_what_lies_outside_the_mask_changes_nothing(inner, seed, size):
-    image = grid(seed, 2, 3, 6, 8)
-    pictures = image + size * normal(seed + 1, 2, 3, 6, 8)
-    changed = torch.where(known(), pictures, normal(seed + 2, 2, 3, 6, 8))
-    masked = Masked(known(), inner)
-    for a, b in zip(masked.observe(pictures, image), masked.observe(changed, image), strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(a[..., ~known()], image[..., ~known()])
-    everything = inner.observe(pictures, image)[0]
-    assert not torch.equal(everything, inner.observe(changed, image)[0])
-
-
-@pytest.mark.parametrize("inner", INNER, ids=repr)
-@given(seed=seeds, size=st.floats(1e-3, 0.5))
-@settings(drawn, max_examples=10)
-def test_the_deviation_of_known_pixels_does_not_depend_on_the_filling(inner, seed, size):
-    image = grid(seed, 2, 3, 6, 8, largest=0.9)
-    other = torch.where(known(), image, grid(seed + 3, 2, 3, 6, 8, largest=0.9))
-    pictures = image + size * normal(seed + 1, 2, 3, 6, 8)
-    masked = Masked(known(), inner)
-    assert torch.equal(deviation(masked, pictures, image), deviation(masked, pictures, other))
-
-
-@pytest.mark.parametrize("inner", INNER, ids=repr)
-@pytest.mark.parametrize("size", [0.005, 0.03])
-def test_known_pixels_are_observed_as_if_there_were_no_others(inner, size):
-    image = grid(0, 2, 3, 6, 8, largest=0.9)
-    pictures = image + size * normal(1, 2, 3, 6, 8)
-    crop = (..., slice(1, 4), slice(2, 6))
-    torch.testing.assert_close(
-        Masked(known(), inner).observe(pictures, image)[0][crop],
-        inner.observe(pictures[crop], image[crop])[0],
-        rtol=0,
-        atol=1e-9,
-    )
-
-
-def test_a_mask_that_knows_everything_is_no_mask():
-    pictures, image = normal(0, 2, 3, 6, 8), grid(1, 2, 3, 6, 8)
-    everything = Masked(torch.ones(6, 8, dtype=torch.bool))
-    for a, b in zip(
-        everything.observe(pictures, image), RoundingCells().observe(pictures, image), strict=True
-    ):
-        assert torch.equal(a, b)
-    assert everything.noise_level == EIGHT_BIT_NOISE
-    assert torch.equal(everything(pictures), EightBit()(pictures))
-
-
-def test_the_levels_of_a_mask_scale_with_the_root_of_what_is_known():
-    image = torch.zeros(1, 3, 6, 8)
-    assert Masked(known()).free_shares(image) == pytest.approx(12 / 48)
-    assert Masked(known()).free_shares(image + 1) == 0  # clipped values carry no noise
-    mask = torch.zeros(300, 300, dtype=torch.bool)
-    mask[:150, :150] = True
-    truth = 0.95 * uniform(0, 1, 3, 300, 300)
-    left = root_mean_square(deviation(Masked(mask), truth, EightBit()(truth)))
-    share = float(Masked(mask).free_shares(truth)) ** 0.5
-    assert float(left) == pytest.approx(share * Masked(mask).deviation_level, rel=0.05)
-
-
-def test_only_a_mask_hides():
-    assert Masked(known()).hides
-    assert not any(observation.hides for observation in (*ALL, *INNER))
-    assert PerRow((EightBit(), Masked(known()))).hides
-    assert not PerRow((EightBit(), Clip())).hides
-
-
-@pytest.mark.parametrize(
-    ("mask", "error"),
-    [
-        ([[True]], TypeError),
-        (torch.ones(6, 8), TypeError),
-        (torch.ones(1, 6, 8, dtype=torch.bool), TypeError),
-        (torch.zeros(6, 8, dtype=torch.bool), ValueError),
-    ],
-    ids=["list", "float", "3 dimensions", "nothing known"],
-)
-def test_what_is_no_mask_is_refused(mask, error):
-    with pytest.raises(error, match="known"):
-        Masked(mask)
-
-
-def test_a_mask_of_another_shape_than_the_pictures_is_refused():
-    pictures = torch.zeros(1, 3, 8, 6)
-    with pytest.raises(ValueError, match=r"\(6, 8\).*\(8, 6\)"):
-        Masked(known()).observe(pictures, pictures)
-    with pytest.raises(ValueError, match=r"\(6, 8\).*\(8, 6\)"):
-        Masked(known())(pictures)
-
-
-def test_a_mask_over_an_observation_per_row_keeps_its_rows_apart():
-    masked = Masked(known(), PerRow((EightBit(), Identity(), RoundingCells())))
-    image = grid(0, 3, 3, 6, 8, largest=0.9)
-    pictures = image + 0.01 * normal(1, 3, 3, 6, 8)
-    together = masked.observe(pictures, image)[0]
-    rows = torch.tensor([2, 0])
-    alone = masked.select(rows).observe(pictures[rows], image[rows])[0]
-    assert torch.equal(alone, together[rows])
-
-
-def test_a_mask_over_an_observation_per_row_has_the_levels_of_each():
-    masked = Masked(known(), PerRow((EightBit(), Identity(), RoundingCells())))
-    inner = masked.observation
-    torch.testing.assert_close(masked.noise_levels(3), inner.noise_levels(3))
-    torch.testing.assert_close(masked.deviation_levels(3), inner.deviation_levels(3))
-
-
-# All of them, seen from the picture
-
 SEEING = (*INNER, RoundingCells(tolerance=0.5), Masked(known()), Jpeg(quality=75))
 
 
@@ -516,21 +354,3 @@ def test_what_is_observed_has_the_dtype_of_the_picture(observation, dtype):
         assert bool(seen.isfinite().all())
     same = observation.observe(image, image)[0]
     assert torch.equal(same, image)
-
-
-def test_each_row_is_observed_by_its_own_observation_and_levels():
-    mixed = PerRow((RoundingCells(), WhiteNoise(level=0.05), EightBit(), RoundingCells(0.5)))
-    image = grid(0, 4, 3, 6, 8, largest=0.9)
-    pictures = image + 0.01 * normal(1, 4, 3, 6, 8)
-    together = mixed.observe(pictures, image)
-    for row, observation in enumerate(mixed.observations):
-        alone = observation.observe(pictures[row : row + 1], image[row : row + 1])
-        assert all(torch.equal(a[0], b[row]) for a, b in zip(alone, together, strict=True))
-    rows = torch.tensor([3, 1])
-    selected = mixed.select(rows).observe(pictures[rows], image[rows])
-    assert all(torch.equal(a, b[rows]) for a, b in zip(selected, together, strict=True))
-    levels = [RoundingCells().deviation_level, 0, 0, RoundingCells(0.5).deviation_level]
-    assert mixed.deviation_levels(4).tolist() == pytest.approx(levels)
-    assert mixed.select(rows).deviation_levels(2).tolist() == pytest.approx([levels[3], 0])
-    noise = [EIGHT_BIT_NOISE, 0.05, EIGHT_BIT_NOISE, EIGHT_BIT_NOISE]
-    assert mixed.noise_levels(4).tolist() == pytest.approx(noise)

@@ -5,7 +5,14 @@ from PIL import Image
 
 from fixpoint.adapters import Clip, EightBit, Identity, Jpeg, PerRow
 from fixpoint.adapters.pictures.observations import from_levels
-from fixpoint.adapters.pictures.pictures import as_pictures, check_sides, read_picture, to_pil
+from fixpoint.adapters.pictures.pictures import (
+    as_pictures,
+    as_values,
+    check_sides,
+    read_picture,
+    to_pil,
+)
+from fixpoint.adapters.pictures.videos import as_videos
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
 VALUES = from_levels(torch.from_numpy(LEVELS).permute(2, 0, 1).unsqueeze(0).float())
@@ -44,6 +51,16 @@ def test_grey_pictures_become_rgb(tmp_path):
     values = as_pictures(tmp_path / "grey.png").values
     assert torch.equal(values[:, 0], values[:, 2])
     assert torch.equal(values[:, 0], VALUES[:, 0])
+
+
+def test_pictures_that_were_converted_are_returned_as_they_are(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg", quality=80)
+    once = as_pictures(tmp_path / "a.jpg")
+    assert as_pictures(once) is once
+    assert as_values(once, "picture", 3, 2, None) is once
+    assert as_pictures([once, once]).observation == once.observation
+    with pytest.raises(TypeError, match="no video"):
+        as_videos(once)
 
 
 def test_a_jpeg_file_brings_its_own_settings(tmp_path):

@@ -1,4 +1,4 @@
-"""Numbers as the page of `fixpoint verify` shows them."""
+"""Numbers and formulas as the findings and the page of `fixpoint verify` show them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GREEK = {"alpha": "α", "beta": "β", "lambda": "λ", "rho": "ρ"}
 
 
 def as_part(count: int, whole: int) -> str:
-    """How many crops of how many, in words that fit few and all."""
+    """`count` of `whole` crops, in words."""
     if whole == 1:
         return "the one crop" if count else "none (there is one crop)"
     if count in (0, whole):
@@ -26,12 +26,12 @@ def as_number(value: float, form: str) -> str:
 
 
 def as_cell(value: float, form: str) -> str:
-    """A number as the page shows it."""
+    """A number as HTML; a dash for NaN."""
     return typeset(as_number(value, form)) if not math.isnan(value) else "–"
 
 
 def typeset(text: str) -> str:
-    """A plain sentence as HTML, its formulas as the paper prints them."""
+    """A sentence as HTML, with its formulas typeset."""
     text = re.sub(r"\bsum_(?=\w)", "Σ_", text)
     text = re.sub(r"<(T [^<>=]*)>", r"⟨\1⟩", text)
     for plain, sign in (("<=", "≤"), (">=", "≥"), ("->", "→"), ("||", "‖"), (" - ", " − ")):

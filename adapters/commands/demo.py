@@ -1,0 +1,84 @@
+"""`fixpoint demo`: recover a known latent from an 8-bit picture, four ways."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fixpoint.adapters.commands.demonstration import SIDE, demonstrate, photograph, table_head
+from fixpoint.adapters.commands.options import (
+    add_model,
+    add_report,
+    load_autoencoder,
+    printer,
+    shows_progress,
+)
+from fixpoint.adapters.pictures.pictures import to_pil
+from fixpoint.adapters.reports import figures, latent_files
+from fixpoint.checkpoints.whole_file import write_whole
+
+
+def add_to(commands: Any) -> None:
+    """Register the command with the subparsers of `fixpoint`."""
+    parser = commands.add_parser(
+        "demo",
+        help="recover a known latent from an 8-bit picture, four ways",
+        description="Encodes a photograph to a known latent, decodes it to an 8-bit picture, and "
+        "recovers the latent by the encoder alone, by gradient descent, by the paper's method and "
+        "by ours.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--evaluations", type=int, default=20, metavar="N", help="of E(D(z)), for ours"
+    )
+    parser.add_argument("--gradient-steps", type=int, default=100, metavar="N")
+    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
+    add_report(parser, json_help="write the table as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check the options, load the model, run the methods and write table and figure."""
+    say = printer(options.quiet)
+    for name in ("evaluations", "gradient_steps"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    latent_files.check_outputs(options.out, options.json)
+    autoencoder = load_autoencoder(options)
+    picture = photograph(SIDE)
+    height, width = picture.shape[-2:]
+    say(
+        f"A photograph of {width} x {height} pixels is encoded to a latent z*, decoded and "
+        f"rounded to 8 bits;\nwhat is left of z* in that picture? {autoencoder}\n"
+    )
+    say(table_head())
+    shown = demonstrate(
+        autoencoder,
+        picture,
+        evaluations=options.evaluations,
+        gradient_steps=options.gradient_steps,
+        say=say,
+        progress=shows_progress(options),
+    )
+    write_whole(
+        options.out / "picture.png",
+        lambda path: to_pil(shown.picture).save(path, "PNG"),
+    )
+    scale = float(shown.truth.std())
+    figures.demo_figure(
+        options.out / "demo.png",
+        shown.picture,
+        {
+            name: (latent.cpu() - shown.truth)[0].square().mean(0).sqrt() / scale
+            for name, latent in shown.latents.items()
+        },
+        shown.curves,
+        shown.table(),
+        f"Recovering a latent from an 8-bit picture: {autoencoder}",
+    )
+    say(f"\nFigure: {options.out / 'demo.png'}")
+    if options.json is not None:
+        latent_files.write_json(options.json, {"methods": shown.table()})
+        say(f"JSON:   {options.json}")
+    return 0

@@ -1,0 +1,114 @@
+"""`fixpoint watermark classify`: which of several keys does each picture carry?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fixpoint.adapters.commands.options import add_report
+from fixpoint.adapters.commands.per_picture import Entry, PictureFile
+from fixpoint.adapters.commands.watermark.named_keys import KEYS, add_key_options
+from fixpoint.adapters.commands.watermark.recovery import PerRecoveredNoise, add_recovery
+from fixpoint.adapters.provenance.confusion import confusion_matrix
+from fixpoint.adapters.provenance.tree_ring import TreeRing, classify
+
+
+def add_to(actions: Any) -> None:
+    """Register the command with the subparsers of `fixpoint watermark`."""
+    parser = actions.add_parser(
+        "classify",
+        help="say of each picture which of several keys it carries",
+        description="Recovers the noise of every picture and names the nearest key. With --truth, "
+        "prints the confusion matrix.",
+    )
+    add_recovery(parser)
+    parser.add_argument(
+        "--keys",
+        nargs="+",
+        default=["paper-1", "paper-2", "paper-3"],
+        metavar="KEY",
+        help=f"files of embed, or {', '.join(KEYS)} (default: the paper's three)",
+    )
+    add_key_options(parser)
+    parser.add_argument(
+        "--by",
+        choices=("distance", "angle"),
+        default="distance",
+        help="what makes a key near: the paper's distance, or the angle, which does not mind a key "
+        "that came back weaker than it was (default distance)",
+    )
+    parser.add_argument(
+        "--truth",
+        nargs="+",
+        metavar="LABEL",
+        help="the name of the key in each picture, or one for all of them",
+    )
+    add_report(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    return Classify(options).run()
+
+
+class Classify(PerRecoveredNoise):
+    """One run of `fixpoint watermark classify`."""
+
+    truth: list[str] | None
+    """The true label of each picture, where they are known."""
+
+    def key_options(self) -> Sequence[str]:
+        return self.options.keys
+
+    def check_options(self) -> None:
+        pictures, truth = len(self.options.pictures), self.options.truth
+        if self.options.by == "angle" and "zeros" in self.options.keys:
+            raise ValueError("--by angle: the key zeros has no direction")
+        if truth is not None and len(truth) not in (1, pictures):
+            raise ValueError(
+                f"--truth takes one label for all pictures or one for each: {len(truth)} for "
+                f"{pictures}"
+            )
+        self.truth = None if truth is None else truth * (pictures // len(truth))
+        super().check_options()
+
+    def prepare(self, files: Sequence[PictureFile]) -> None:
+        super().prepare(files)
+        for label in self.truth or ():
+            if label not in self.names:
+                raise ValueError(f"--truth {label}: the keys are {', '.join(self.names)}")
+
+    def compare(self, noise: Tensor, keys: Sequence[TreeRing]) -> Entry:
+        found = classify(noise, keys, by=self.options.by)
+        distances = dict(zip(found.keys, found.distances[0].tolist(), strict=True))
+        return {"label": found.names[0], "distances": distances}
+
+    def verdict(self, entry: Entry) -> str:
+        near = ", ".join(f"{key} {value:.4g}" for key, value in entry["distances"].items())
+        return f"{entry['label']} (distances: {near})"
+
+    def summary(self, entries: Sequence[Entry]) -> Entry:
+        """The confusion matrix of the pictures that were classified."""
+        labelled = zip(self.truth or (), entries, strict=self.truth is not None)
+        pairs = [(label, entry["label"]) for label, entry in labelled if "label" in entry]
+        if not pairs:
+            return {}
+        true, found = [label for label, _ in pairs], [label for _, label in pairs]
+        confusion = confusion_matrix(true, found, self.names)
+        self.say(f"\n{confusion}")
+        return {
+            "confusion": confusion.counts.tolist(),
+            "accuracy": confusion.accuracy,
+            "interval": confusion.interval,
+        }
+
+    def settings(self) -> Entry:
+        return super().settings() | {
+            "keys": self.names,
+            "by": self.options.by,
+            "truth": self.truth,
+        }
