@@ -31,14 +31,16 @@ singular update carries a row far away, and a pair whose s^T H y is lost in roun
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterator import Iterator, State
-from fixpoint.iterators.trials import FORWARD_RISE, Trials, forward_lengths
+from fixpoint.iterator import Iterator
+from fixpoint.iterators.anchor import AnchoredState
+from fixpoint.iterators.trials import Trials, forward_lengths
 from fixpoint.operator import Operator
 from fixpoint.trees.rows import expand_rows, where_rows
 
@@ -78,12 +80,8 @@ class Secants:
 
 
 @dataclass(frozen=True)
-class BroydenState(State):
-    anchor: Float[Tensor, "batch *shape"]  # last accepted point
-    anchor_residual: Float[Tensor, "batch *shape"]  # T at the anchor
-    anchor_norm: Float[Tensor, " batch"]  # its norm
-    least_norm: Float[Tensor, " batch"]  # the least of all anchors
-    stale: Int[Tensor, " batch"]  # steps since it fell
+class BroydenState(AnchoredState):
+    stale: Int[Tensor, " batch"]  # steps since the least norm fell
     best: tuple[Tensor, Tensor]  # the anchor of the least norm, and T there
     forward: Float[Tensor, " batch"]  # rho of the next forward step
     failures: Int[Tensor, " batch"]  # forward steps refused one after the other
@@ -95,6 +93,14 @@ class BroydenState(State):
     shortened: Int[Tensor, " batch"]  # quasi-Newton steps cut to the largest length
     skipped_updates: Int[Tensor, " batch"]  # pairs left out: s^T H y too close to 0
     left: Int[Tensor, " batch"]  # returns to the best point: quasi-Newton steps got nowhere
+
+    counters: ClassVar = (
+        "rejected_residual",
+        "rejected_nonfinite",
+        "shortened",
+        "skipped_updates",
+        "left",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,15 +140,10 @@ class Broyden(Iterator[BroydenState]):
         residual = operator(z)
         norm = kernels.row_norm(residual).double()
         none = torch.zeros_like(norm, dtype=torch.long)
-        return BroydenState(
-            z=z,
-            point=z,
-            residual=residual,
-            accepted=torch.ones_like(norm, dtype=torch.bool),
-            anchor=z,
-            anchor_residual=residual,
-            anchor_norm=norm,
-            least_norm=norm,
+        return BroydenState.first(
+            z,
+            residual,
+            norm,
             stale=none,
             best=(z, residual),
             forward=torch.full_like(norm, self.mixing),
@@ -150,11 +151,6 @@ class Broyden(Iterator[BroydenState]):
             trials=Trials.first(norm),
             secants=Secants((), (), norm.new_zeros(len(norm), 0, 0), norm.new_zeros(len(norm), 0)),
             right_hand_side=norm.new_zeros(len(norm), 0),
-            rejected_residual=none,
-            rejected_nonfinite=none,
-            shortened=none,
-            skipped_updates=none,
-            left=none,
         )
 
     def step(self, operator: Operator, state: BroydenState) -> BroydenState:
@@ -185,10 +181,10 @@ class Broyden(Iterator[BroydenState]):
         finite = norm.isfinite()
         near = (norm <= self.largest_rise * state.least_norm) & (state.stale < _PATIENCE)
         lowered = (norm < state.anchor_norm) | near
-        walks = norm <= torch.maximum(FORWARD_RISE * state.least_norm, state.anchor_norm)
         accepted = finite
         if self.safeguard:
-            accepted = finite & torch.where(quasi_newton, lowered, walks)
+            stands = torch.where(quasi_newton, lowered, state.forward_step_stands(norm))
+            accepted = finite & stands
         improved = accepted & (norm < state.least_norm)
         anchor_residual = where_rows(accepted, residual, state.anchor_residual)
         # In the accumulation dtype: differences of 16-bit numbers can overflow.
@@ -241,13 +237,7 @@ class Broyden(Iterator[BroydenState]):
         )
 
     def statistics(self, state: BroydenState) -> dict[str, Tensor]:
-        return {
-            "rejected_residual": state.rejected_residual,
-            "rejected_nonfinite": state.rejected_nonfinite,
-            "shortened": state.shortened,
-            "skipped_updates": state.skipped_updates,
-            "left": state.left,
-        }
+        return state.statistics()
 
     def _updated(
         self,

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -43,8 +44,9 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.inner_solves.gmres import Gmres
-from fixpoint.iterator import Iterator, State
-from fixpoint.iterators.trials import FORWARD_RISE, forward_lengths
+from fixpoint.iterator import Iterator
+from fixpoint.iterators.anchor import AnchoredState
+from fixpoint.iterators.trials import forward_lengths
 from fixpoint.operator import Operator
 from fixpoint.trees.rows import expand_rows, where_rows
 
@@ -52,20 +54,23 @@ _SHARE = 0.1  # of the forward step's length, for a difference
 
 
 @dataclass(frozen=True)
-class NewtonKrylovState(State):
-    anchor: Float[Tensor, "batch *shape"]  # a, the last accepted point
-    anchor_residual: Float[Tensor, "batch *shape"]  # r, T at the anchor
-    anchor_norm: Float[Tensor, " batch"]  # ||r||
+class NewtonKrylovState(AnchoredState):
     resting: Bool[Tensor, " batch"]  # the next step is made of forward steps
     damping: Float[Tensor, " batch"]  # t of the next Newton point
     forcing: Float[Tensor, " batch"]  # eta at which GMRES may end
-    least_norm: Float[Tensor, " batch"]  # the least of all anchors
     forward: Float[Tensor, " batch"]  # length of forward steps
     failures: Int[Tensor, " batch"]  # steps of forward steps refused one after the other
     rejected_residual: Int[Tensor, " batch"]  # points refused: residual not lowered enough
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
     shortened: Int[Tensor, " batch"]  # Newton steps cut to `largest_step`
     failed_linear_solves: Int[Tensor, " batch"]  # not tried: no reduction, or not finite
+
+    counters: ClassVar = (
+        "rejected_residual",
+        "rejected_nonfinite",
+        "shortened",
+        "failed_linear_solves",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,25 +125,15 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> NewtonKrylovState:
         residual = operator(z)
         norm = kernels.row_norm(residual).double()
-        none = torch.zeros_like(norm, dtype=torch.long)
-        return NewtonKrylovState(
-            z=z,
-            point=z,
-            residual=residual,
-            accepted=torch.ones_like(norm, dtype=torch.bool),
-            least_norm=norm,
-            forward=torch.full_like(norm, self.mixing),
-            failures=none,
-            anchor=z,
-            anchor_residual=residual,
-            anchor_norm=norm,
+        return NewtonKrylovState.first(
+            z,
+            residual,
+            norm,
             resting=torch.zeros_like(norm, dtype=torch.bool),
             damping=torch.ones_like(norm),
             forcing=torch.full_like(norm, 0.5 if self.forcing is None else self.forcing),
-            rejected_residual=none,
-            rejected_nonfinite=none,
-            shortened=none,
-            failed_linear_solves=none,
+            forward=torch.full_like(norm, self.mixing),
+            failures=torch.zeros_like(norm, dtype=torch.long),
         )
 
     def step(self, operator: Operator, state: NewtonKrylovState) -> NewtonKrylovState:
@@ -166,10 +161,9 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         finite = norm.isfinite() & kernels.row_norm(point).isfinite()
         demanded = 1 - self.decrease * state.damping * (1 - remaining)
         lowered = norm <= demanded * state.anchor_norm
-        walks = norm <= torch.maximum(FORWARD_RISE * state.least_norm, state.anchor_norm)
         accepted = finite
         if self.safeguard:
-            accepted = finite & torch.where(newton, lowered, walks)
+            accepted = finite & torch.where(newton, lowered, state.forward_step_stands(norm))
         refused = newton & ~accepted
         promised = 1 - self.trust * factor * (1 - remaining)
         kept = accepted & (norm <= promised * state.anchor_norm)
@@ -205,12 +199,7 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         )
 
     def statistics(self, state: NewtonKrylovState) -> dict[str, Tensor]:
-        return {
-            "rejected_residual": state.rejected_residual,
-            "rejected_nonfinite": state.rejected_nonfinite,
-            "shortened": state.shortened,
-            "failed_linear_solves": state.failed_linear_solves,
-        }
+        return state.statistics()
 
     def _differences(
         self, operator: Operator, state: NewtonKrylovState

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-FORWARD_RISE = 2.0  # residual of a forward step over the least, at most
 _PROGRESS = 0.9  # of the least residual, that counts as progress
 _LONGEST_PENALTY = 8  # forward steps after a refused extrapolation, at most
 _FIRST_BLOCK = 2  # forward steps when extrapolations are left for the first time

@@ -216,7 +216,7 @@ def test_an_accelerated_step_that_raises_the_residual_is_replaced_by_the_forward
     run = list(states(iterator, operator, torch.tensor([[1.6]], dtype=torch.float64), 12))
     for now, then in itertools.pairwise(run):
         if not now.accepted:
-            forward = now.anchor - now.mixing.unsqueeze(1) * now.anchor_residual
+            forward = now.anchor - now.lengths.mixing.unsqueeze(1) * now.anchor_residual
             assert torch.equal(then.point, forward)
             assert then.accepted
     refused = sum(not bool(state.accepted) for state in run)
