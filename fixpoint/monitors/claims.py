@@ -159,6 +159,45 @@ def recursion_claim(
     )
 
 
+def step_size_claim(
+    theorem: str,
+    sentence: str,
+    basis: str,
+    *,
+    spare: float | None,
+    measured_spare: Float[Tensor, " batch"],
+    star: Tightest,
+) -> Claim:
+    """The step is short enough for the operator's beta.
+
+    Args:
+        spare: by how much the known beta exceeds what the step needs; None where it is not known.
+        measured_spare: the same for the measured beta.
+        star: where beta was measured.
+    """
+    if spare is None:
+        holds = ~(star.measured & ~(measured_spare > 0))
+        margin, iteration = measured_spare, star.iteration
+        known, measured = torch.zeros_like(holds), star.measured
+    else:
+        holds = torch.full_like(star.failed, spare > 0)
+        margin = torch.full_like(measured_spare, spare)
+        iteration = torch.full_like(star.iteration, -1 if spare > 0 else 0)
+        known = measured = torch.ones_like(holds)
+    return claim(
+        theorem,
+        "hypothesis",
+        "step size",
+        sentence,
+        basis,
+        margin=margin,
+        iteration=iteration,
+        holds=holds,
+        known=known,
+        measured=measured,
+    )
+
+
 def star_claim(
     theorem: str,
     point: str,

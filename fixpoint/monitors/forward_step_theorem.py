@@ -19,21 +19,18 @@ from torch import Tensor
 from fixpoint import kernels, theory
 from fixpoint.iterators.forward_step import ForwardStep, ForwardStepState
 from fixpoint.loop.iterate import Iterate
-from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.certificate import Claim, TheoremReport
 from fixpoint.monitors.claims import (
     Conclusions,
-    claim,
     recursion_claim,
-    residual_claim,
     star_claim,
     star_in_hindsight,
     star_margin,
     star_slack,
+    step_size_claim,
     zero_claim,
 )
-from fixpoint.monitors.cocoercivity import Cocoercivity, CocoercivityMemory
-from fixpoint.monitors.monitor import Monitor
+from fixpoint.monitors.cocoercivity import CocoercivityMemory
 from fixpoint.monitors.path import Path
 from fixpoint.monitors.rounding import (
     agreement,
@@ -42,9 +39,9 @@ from fixpoint.monitors.rounding import (
     step_error,
     widened,
 )
+from fixpoint.monitors.theorem_monitor import TheoremMonitor
 from fixpoint.monitors.tightest import Tightest
 from fixpoint.operator import Operator
-from fixpoint.trees.rows import where_rows
 
 THEOREM = "theorem 1 (forward step)"
 RECURSION = "z^{k+1} = z^k - rho T z^k for every k"
@@ -64,7 +61,7 @@ class ForwardStepMemory:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ForwardStepTheorem(Monitor):
+class ForwardStepTheorem(TheoremMonitor):
     """Hypotheses and conclusions of theorem 1, for forward steps of a constant size.
 
     Args:
@@ -79,7 +76,7 @@ class ForwardStepTheorem(Monitor):
     zero: Float[Tensor, "batch *shape"] | None = None
     capacity: int = 32
     precision: float | None = None
-    pairs: ClassVar = True
+    theorem: ClassVar = THEOREM
 
     @classmethod
     def of(
@@ -87,10 +84,6 @@ class ForwardStepTheorem(Monitor):
     ) -> ForwardStepTheorem:
         """The monitor for this iterator on this operator, with the constants it knows."""
         return cls(step_size=iterator.step_size, cocoercivity=operator.cocoercivity, zero=zero)
-
-    @property
-    def _ratios(self) -> Cocoercivity:
-        return Cocoercivity(zero=self.zero, capacity=self.capacity, precision=self.precision)
 
     @property
     def _promised(self) -> float:
@@ -104,7 +97,7 @@ class ForwardStepTheorem(Monitor):
         norm = iterate.residual_norm
         unseen = Tightest.unseen(norm)
         native = isinstance(iterate.state, ForwardStepState)
-        distance = self._squared_distance(iterate, ratios)
+        distance = self._squared_distance(iterate.state.point, ratios)
         memory = ForwardStepMemory(
             ratios=ratios,
             path=Path.begin(iterate, None, native),
@@ -115,14 +108,6 @@ class ForwardStepTheorem(Monitor):
             allowance=torch.zeros_like(distance),
         )
         return self._at_zero(iterate, memory)
-
-    def watch(self, iterate: Iterate, memory: ForwardStepMemory) -> ForwardStepMemory:
-        ratios = self._ratios.watch(iterate, memory.ratios)
-        following = self._at_zero(iterate, self._following(iterate, memory, ratios))
-        accepted = accepted_rows(iterate)
-        if accepted is None:
-            return following
-        return where_rows(accepted, following, replace(memory, ratios=ratios))
 
     def report(self, memory: ForwardStepMemory) -> TheoremReport:
         ratios, path, beta = memory.ratios, memory.path, self.cocoercivity
@@ -138,16 +123,14 @@ class ForwardStepTheorem(Monitor):
             self._step_size_claim(measured_beta, star),
             star_claim(THEOREM, "z^k", path, star, least, beta, self.zero is None),
         )
-        conclusions = Conclusions(THEOREM, hypotheses)
-        return TheoremReport(
-            claims=(
-                *hypotheses,
+
+        def conclude(conclusions: Conclusions) -> tuple[Claim, ...]:
+            return (
                 self._descent_claim(conclusions, memory),
                 self._summability_claim(conclusions, memory, measured_beta),
-                residual_claim(conclusions, "T z^k -> 0", path),
-            ),
-            cocoercivity=self._ratios.report(ratios),
-        )
+            )
+
+        return self._reported(memory, hypotheses, conclude, "T z^k -> 0")
 
     def _following(
         self, iterate: Iterate, memory: ForwardStepMemory, ratios: CocoercivityMemory
@@ -163,7 +146,7 @@ class ForwardStepTheorem(Monitor):
             None if self.cocoercivity is None else resolution(point, size, value),
             isinstance(iterate.state, ForwardStepState),
         )
-        distance = self._squared_distance(iterate, ratios)
+        distance = self._squared_distance(iterate.state.point, ratios)
         descent, allowance = memory.descent, memory.allowance
         if self.zero is not None:
             norm = memory.path.last
@@ -200,40 +183,27 @@ class ForwardStepTheorem(Monitor):
             path=memory.path.met(iterate, memory.distance),
         )
 
-    def _squared_distance(self, iterate: Iterate, ratios: CocoercivityMemory) -> Tensor:
-        if self.zero is None:
-            return torch.zeros_like(iterate.residual_norm)
-        offset = iterate.state.point - ratios.zero
-        return kernels.row_dot(offset, offset).to(iterate.residual_norm.dtype)
-
     def _step_size_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
         """0 < rho < 2 beta, with the known beta or the measured star-cocoercivity."""
         rho, beta = self.step_size, self.cocoercivity
-        never = torch.full_like(star.iteration, -1)
-        if beta is None:
-            margin = 2 * measured_beta - rho
-            holds = ~(star.measured & ~(margin > 0))
-            basis, at = "beta measured: an upper estimate", star.iteration
-            known, measured = torch.zeros_like(holds), star.measured
-        else:
-            margin = torch.full_like(measured_beta, 2 * beta - rho)
-            holds = torch.full_like(star.failed, rho < 2 * beta)
-            basis = f"beta = {beta:.6g} known of the operator"
-            at = torch.where(holds, never, torch.zeros_like(never))
-            known = measured = torch.ones_like(holds)
-        if rho <= 0:
-            margin, holds, at = torch.full_like(margin, rho), torch.zeros_like(holds), never
-        return claim(
+        known = "beta measured: an upper estimate"
+        if beta is not None:
+            known = f"beta = {beta:.6g} known of the operator"
+        found = step_size_claim(
             THEOREM,
-            "hypothesis",
-            "step size",
             "0 < rho < 2 beta",
-            f"rho = {rho:.6g}, {basis}",
-            margin=margin,
-            iteration=at,
-            holds=holds,
-            known=known,
-            measured=measured,
+            f"rho = {rho:.6g}, {known}",
+            spare=None if beta is None else 2 * beta - rho,
+            measured_spare=2 * measured_beta - rho,
+            star=star,
+        )
+        if rho > 0:
+            return found
+        return replace(
+            found,
+            margin=torch.full_like(found.margin, rho),
+            iteration=torch.full_like(found.iteration, -1),
+            holds=torch.zeros_like(found.holds),
         )
 
     def _descent_claim(self, conclusions: Conclusions, memory: ForwardStepMemory) -> Claim:

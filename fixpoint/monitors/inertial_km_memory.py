@@ -35,7 +35,7 @@ class InertialKMMemory:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ParameterPair:
     """nu of theorem 2 for the beta of one of the pairs of a step rho = 2 lambda beta."""
 
     inertia: float
