@@ -34,7 +34,7 @@ from fixpoint.adapters.inversion.regularised import (
     latent_prior,
 )
 from fixpoint.adapters.reports.latent_files import check_folder, write_json
-from fixpoint.proximal import PerRow, TotalVariation2D
+from fixpoint.proximal import RowParameter, TotalVariation2D
 
 EACH = 1  # latents a content
 EVALUATIONS = 30
@@ -71,7 +71,7 @@ def _priors(autoencoder: Autoencoder, examples: Tensor) -> dict[str, Make]:
 
     def variation(cases: Group) -> OnPicture:
         levels = SMOOTHING * picture_noise(autoencoder, cases)
-        return OnPicture(TotalVariation2D(PerRow(levels), iterations=30))
+        return OnPicture(TotalVariation2D(RowParameter(levels), iterations=30))
 
     return {
         "none": lambda cases: {},

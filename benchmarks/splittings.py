@@ -36,7 +36,7 @@ from fixpoint import Anderson, Broyden, ForwardStep, Halpern, fixed_point_of, pr
 from fixpoint import splittings as split
 from fixpoint.adapters.reports.latent_files import check_folder, write_json
 from fixpoint.checkpoints.whole_file import write_whole
-from fixpoint.proximal import PerRow
+from fixpoint.proximal import RowParameter
 
 MODULES = {
     "SciPy": ("scipy", "scipy.optimize"),
@@ -617,7 +617,7 @@ class Lasso:
     def __post_init__(self) -> None:
         self.count = Counter()
         self.gram, self.slope = self.matrix.T @ self.matrix, -self.matrix.T @ self.target
-        fit = Counted(self.gram, PerRow(self.slope[None]))
+        fit = Counted(self.gram, RowParameter(self.slope[None]))
         object.__setattr__(fit, "count", self.count)
         self.fit, self.lipschitz = fit, fit.smoothness
         self.start = torch.zeros(1, len(self.slope), dtype=torch.float64)
@@ -786,7 +786,7 @@ def signal_ways(signal: Signal, modules: dict[str, Any]) -> list[Way]:
     noisy, length = signal.noisy, signal.noisy.shape[1]
     K = CountedDifference((length,))
     K.count = signal.count
-    near, jumps = proximal.SquaredL2(1.0, PerRow(noisy)), proximal.L1(signal.weight)
+    near, jumps = proximal.SquaredL2(1.0, RowParameter(noisy)), proximal.L1(signal.weight)
     ways = []
     taus = (0.03, 0.1, 0.3)
 

@@ -7,7 +7,7 @@ from fixpoint._moved import moved as _moved
 from fixpoint._moved_modules import MOVED as _MOVED
 from fixpoint._recommend import Recommendation, recommend
 from fixpoint._solve import solve
-from fixpoint.algebra import Identity, product, subdifferential
+from fixpoint.algebra import IdentityOperator, product, subdifferential
 from fixpoint.checkpoints.checkpoint import Checkpoint
 from fixpoint.inner_solves.inner_solve import InnerSolve as _InnerSolve  # noqa: F401  registers itself
 from fixpoint.inner_solves.row_systems import ImplicitWarning
@@ -42,7 +42,7 @@ __all__ = [
     "ForwardStep",
     "Halpern",
     "History",
-    "Identity",
+    "IdentityOperator",
     "ImplicitWarning",
     "InertialKM",
     "Iterate",
@@ -75,4 +75,4 @@ __all__ = [
     "theory",
 ]
 
-__getattr__ = _moved(__name__, _MOVED)
+__getattr__ = _moved(__name__, _MOVED, {"Identity": "IdentityOperator"})

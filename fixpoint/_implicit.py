@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fixpoint.inner_solves.linearization import (
     Linearization,
-    Recorded,
+    RecordedGraph,
     Transformed,
     forward_mode,
     under_transforms,
@@ -145,7 +145,7 @@ def _implicit(
     transformed = under_transforms()
     if not (torch.is_grad_enabled() or transformed or forward_mode()) or len(z) == 0:
         return z
-    linearized: type[Linearization] = Transformed if transformed else Recorded
+    linearized: type[Linearization] = Transformed if transformed else RecordedGraph
     if rows is None or len(rows) == len(z):
         return zero_of(linearized(operator, z), z, solver, None)
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Modules that moved: their old names work for one release, with a DeprecationWarning.
+"""Old names of modules and classes: they work for one release, with a DeprecationWarning.
 
-An old name stands in `sys.modules` from the start, so that importing it loads nothing; the first
-attribute that is asked of it loads the module where it is now.
+The old name of a module stands in `sys.modules` from the start, so that importing it loads nothing;
+the first attribute that is asked of it loads the module where it is now.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
+
+_LAST = "the old name goes with the next release"
 
 
 class _Moved(ModuleType):
@@ -30,7 +32,7 @@ class _Moved(ModuleType):
         except AttributeError:  # it went elsewhere when its module was divided
             value = getattr(importlib.import_module(self._package), name)
         warnings.warn(
-            f"{self.__name__} moved to {self._new}; the old name goes with the next release",
+            f"{self.__name__} moved: {self._advice(name, value)}; {_LAST}",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -42,13 +44,23 @@ class _Moved(ModuleType):
         else:
             setattr(importlib.import_module(self._new), name, value)
 
+    def _advice(self, name: str, value: Any) -> str:
+        """Where to find it: the package that offers it to users, else the module where it is."""
+        for package in (self.__name__.rpartition(".")[0], self._package):
+            if vars(importlib.import_module(package)).get(name) is value:
+                return f"import {name} from {package}"
+        return f"{name} is in {self._new} now"
 
-def moved(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+
+def moved(
+    package: str, modules: Mapping[str, str], names: Mapping[str, str] | None = None
+) -> Callable[[str], Any]:
     """Register old names of a package's modules; returns the package's `__getattr__`.
 
     Args:
         package: whose modules moved, by its full name.
         modules: the old name, relative to the package, and the full new one.
+        names: see `renamed`.
     """
     for old, new in modules.items():
         name = f"{package}.{old}"
@@ -57,6 +69,27 @@ def moved(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     def getattribute(name: str) -> Any:
         if name in modules:
             return sys.modules[f"{package}.{name}"]
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return _renamed(package, name, names or {})
 
     return getattribute
+
+
+def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a module whose objects were renamed.
+
+    Args:
+        module: its full name.
+        names: the old name and the new one.
+    """
+
+    return lambda name: _renamed(module, name, names)
+
+
+def _renamed(module: str, name: str, names: Mapping[str, str]) -> Any:
+    if name not in names:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    new = names[name]
+    warnings.warn(
+        f"{module}.{name} is {module}.{new} now; {_LAST}", DeprecationWarning, stacklevel=3
+    )
+    return getattr(sys.modules[module], new)

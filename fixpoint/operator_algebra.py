@@ -92,9 +92,9 @@ class OperatorAlgebra:
 
     def translated(self: Any, shift: Any) -> Operator:
         """z -> T(z - shift): the zeros move by `shift`, per-row values of the shape of z."""
-        from fixpoint.algebra.linear import Translated
+        from fixpoint.algebra.linear import TranslatedOperator
 
-        return Translated(self, shift)
+        return TranslatedOperator(self, shift)
 
     def after(self: Any, inner: Operator) -> Operator:
         """I - (I - T)(I - S) for S = `inner`: one fixed-point step of S, then one of T."""

@@ -16,7 +16,7 @@ from fixpoint._solve import solve
 from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, default_iterator
 from fixpoint.adapters.diffusion.networks import Network
 from fixpoint.adapters.diffusion.plateau_step import PlateauStep
-from fixpoint.adapters.diffusion.sampler_steps import Schedule
+from fixpoint.adapters.diffusion.sampler_steps import NoiseSchedule
 from fixpoint.iterator import Iterator
 from fixpoint.monitors import Monitor
 from fixpoint.monitors.certificate import Certificate
@@ -89,7 +89,7 @@ class Sampling:
     """
 
     network: Network
-    schedule: Schedule
+    schedule: NoiseSchedule
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint import kernels
+from fixpoint._moved import renamed as _renamed
 from fixpoint.trees.rows import expand_rows
 
 EIGHT_BIT_NOISE = (2 / 255) / math.sqrt(12)
@@ -250,7 +251,7 @@ class Jpeg(Observation):
         return from_levels(seen.to(pictures.device, pictures.dtype))
 
 
-class Function(Observation):
+class CallableObservation(Observation):
     """A bare callable as an observation; what noise it adds is not known."""
 
     noise_level = math.inf
@@ -262,7 +263,7 @@ class Function(Observation):
         return self.function(pictures)
 
     def __repr__(self) -> str:
-        return f"Function({self.function!r})"
+        return f"CallableObservation({self.function!r})"
 
 
 def as_observation(
@@ -280,7 +281,7 @@ def as_observation(
     if isinstance(observation, type):
         raise TypeError(f"an observation must be an instance, as {observation.__name__}(...)")
     if callable(observation):
-        return Function(observation)
+        return CallableObservation(observation)
     raise TypeError(f"an observation must be a callable on pictures, got {observation!r}")
 
 
@@ -293,3 +294,6 @@ def to_levels(pictures: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def from_levels(levels: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Numbers 0 to 255 to values on [-1, 1]."""
     return 2 * (levels / 255) - 1
+
+
+__getattr__ = _renamed(__name__, {"Function": "CallableObservation"})

@@ -16,7 +16,7 @@ from fixpoint.algebra.linear import (
     Computed,
     Dilated,
     Shifted,
-    Translated,
+    TranslatedOperator,
     combination,
 )
 from fixpoint.constants.region import Region
@@ -76,10 +76,10 @@ def resolvent(
         case Shifted():
             # u + s (T u + b) = z
             shift = tree_map(lambda leaf: step * leaf, operator.shift)
-            return made(Translated(of(operator.inner, step), shift))
-        case Translated():
+            return made(TranslatedOperator(of(operator.inner, step), shift))
+        case TranslatedOperator():
             # u - b + s T(u - b) = z - b
-            moved = Translated(of(operator.inner, step), operator.shift)
+            moved = TranslatedOperator(of(operator.inner, step), operator.shift)
             return made(Shifted(moved, operator.shift))
         case Product():
             return operator.mapped(lambda block: of(block, step))

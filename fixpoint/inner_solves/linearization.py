@@ -1,7 +1,7 @@
 """T about a point: products with J = dT/dz and J^T, and the zero as a function of T z.
 
-Plain autograd keeps the graph of one evaluation (`Recorded`). Inside of `torch.func` T is evaluated
-again (`Transformed`): a graph of one level of its transforms is not to be used in another.
+Plain autograd keeps the graph of one evaluation (`RecordedGraph`). Inside of `torch.func` T is
+evaluated again (`Transformed`): a graph of one level of its transforms cannot be used in another.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Linearization(Protocol):
         """v -> J v."""
 
 
-class Recorded:
+class RecordedGraph:
     """J from the graph of one evaluation; makes no other."""
 
     def __init__(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> None:

@@ -32,7 +32,7 @@ class NegativeEntropy(Function):
     Proof: (z - u)/s = weight (1 + log u), the gradient at u.
 
     Args:
-        weight: above 0; broadcasts against a row, or `PerRow`.
+        weight: above 0; broadcasts against a row, or `RowParameter`.
     """
 
     weight: Parameter = 1.0
@@ -102,8 +102,8 @@ class KullbackLeibler(Function):
     b = 0 and z/s is at most the weight.
 
     Args:
-        data: b, at least 0, in the units of z; broadcasts against a row, or `PerRow`.
-        weight: above 0; broadcasts against a row, or `PerRow`.
+        data: b, at least 0, in the units of z; broadcasts against a row, or `RowParameter`.
+        weight: above 0; broadcasts against a row, or `RowParameter`.
     """
 
     data: Parameter

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels import accumulation_dtype
-from fixpoint.proximal.parameter import Parameter, PerRow
+from fixpoint.proximal.parameter import Parameter, RowParameter
 from fixpoint.proximal.row_algebra import rounding
 from fixpoint.trees.rows import expand_rows
 
@@ -42,7 +42,7 @@ class Function(ABC):
       not known.
 
     A function of your own implements `_value` and `_prox`, and `_gradient` where it is smooth.
-    They get `z` in the dtype of the computation. Data that belong to rows are kept as `PerRow`:
+    They get `z` in the dtype of the computation. Keep data that belong to rows as `RowParameter`:
     then `select` need not be written.
     """
 
@@ -118,7 +118,7 @@ class Function(ABC):
         return Conjugate(self)
 
     def scaled(self, factor: Parameter) -> Function:
-        """factor * g, with a factor above 0: a number, or `PerRow` of (batch,)."""
+        """factor * g, with a factor above 0: a number, or `RowParameter` of (batch,)."""
         from fixpoint.proximal.algebra import Scaled
 
         return Scaled(self, factor)
@@ -128,9 +128,9 @@ class Function(ABC):
 
     def translated(self, shift: Parameter) -> Function:
         """z -> g(z - shift)."""
-        from fixpoint.proximal.algebra import Translated
+        from fixpoint.proximal.algebra import TranslatedFunction
 
-        return Translated(self, shift)
+        return TranslatedFunction(self, shift)
 
     def plus_linear(self, slope: Parameter) -> Function:
         """z -> g(z) + <slope, z>."""
@@ -206,8 +206,8 @@ def _widened(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
 
 
 def _select(value: Any, rows: Tensor) -> Any:
-    if isinstance(value, PerRow):
-        return PerRow(value.tensor.index_select(0, rows.to(value.tensor.device)))
+    if isinstance(value, RowParameter):
+        return RowParameter(value.tensor.index_select(0, rows.to(value.tensor.device)))
     if isinstance(value, Function):
         return value.select(rows)
     if isinstance(value, tuple):

@@ -31,7 +31,7 @@ class NuclearNorm(Function):
     orthogonal to them with a spectral norm of at most 1.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
     """
 
     weight: Parameter = 1.0

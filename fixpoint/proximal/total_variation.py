@@ -33,7 +33,7 @@ class TotalVariation1D(Function):
     is none, and that of the pieces as they are is taken.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
     """
 
     weight: Parameter = 1.0
@@ -192,7 +192,7 @@ class TotalVariation2D(Function):
     exactly where (z - u)/s = D' r/s with r/s a subgradient of the weighted norm at D u.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
         isotropic: which norm.
         iterations: of the inner method, the same for every row and every call.
     """

@@ -25,7 +25,7 @@ from torch import Tensor
 from fixpoint.algebra.affine import affine_form
 from fixpoint.constants.region import Region
 from fixpoint.operator import Operator
-from fixpoint.proximal import Function, PerRow, SeparableSum
+from fixpoint.proximal import Function, RowParameter, SeparableSum
 
 
 @runtime_checkable
@@ -260,8 +260,8 @@ def _refutes_monotonicity(operator: Operator) -> bool:
 
 def select_part(part: Any, rows: Tensor) -> Any:
     """A part on some rows; a tensor, or what has no `select`, has nothing that belongs to rows."""
-    if isinstance(part, PerRow):
-        return PerRow(part.tensor.index_select(0, rows.to(part.tensor.device)))
+    if isinstance(part, RowParameter):
+        return RowParameter(part.tensor.index_select(0, rows.to(part.tensor.device)))
     if isinstance(part, tuple):
         return tuple(select_part(each, rows) for each in part)
     if isinstance(part, Tensor) or not hasattr(part, "select"):

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fixpoint import Anderson, ForwardStep, Operator, as_operator, proximal, solve, synthetic
-from fixpoint.algebra import Identity, product, subdifferential
+from fixpoint.algebra import IdentityOperator, product, subdifferential
 from fixpoint.calculus import succession, total
 from fixpoint.constants.region import Region
 from fixpoint.operator import Constants
@@ -56,7 +56,7 @@ RESOLVENTS = {
     "complement of the resolvent": lambda T: T.resolvent(STEP).complement,
     "resolvent of yosida": lambda T: T.yosida(STEP).resolvent(2.0),
     "resolvent of the resolvent": lambda T: T.resolvent(STEP).resolvent(2.0),
-    "resolvent of the multiple": lambda T: (3.0 * T + Identity()).resolvent(STEP),
+    "resolvent of the multiple": lambda T: (3.0 * T + IdentityOperator()).resolvent(STEP),
 }
 BINARY = {
     "T + S": lambda T, S: T + S,
@@ -66,7 +66,7 @@ BINARY = {
     "T @ S": lambda T, S: T @ S,
     "T after S": lambda T, S: T.after(S),
     "(T / 2) after (S / 4)": lambda T, S: (T / 2).after(S / 4),
-    "(T + I) @ (S + I)": lambda T, S: (T + Identity()) @ (S + 2.0 * Identity()),
+    "(T + I) @ (S + I)": lambda T, S: (T + IdentityOperator()) @ (S + 2.0 * IdentityOperator()),
 }
 
 
@@ -372,7 +372,7 @@ def test_the_parallel_sum_rule_and_what_joint_knowledge_adds_to_it():
     # A quarter turn alone is not cocoercive; with 2 I it is.
     turn = synthetic.rotation(math.pi / 2, size=SIZE)
     turn.strong_monotonicity, turn.cocoercivity = 0.0, None
-    joint = 2.0 * Identity() + turn
+    joint = 2.0 * IdentityOperator() + turn
     assert joint.cocoercivity == pytest.approx(1 / 3)  # attained where it does not turn
     assert_holds(joint, 3, "2 I + R")
 
@@ -428,10 +428,10 @@ def test_successive_averaged_maps_attain_the_rule_of_ogura_and_yamada(thetas):
 
 
 def test_successive_contractions_attain_the_product_of_their_factors():
-    both = (Identity() / 4).after(Identity() / 2)  # maps 3/4 I and 1/2 I
+    both = (IdentityOperator() / 4).after(IdentityOperator() / 2)  # maps 3/4 I and 1/2 I
     assert both.strong_monotonicity == pytest.approx(1 - 0.75 * 0.5)
     assert measured(both)[0] == pytest.approx(both.strong_monotonicity)
-    turned = (1.75 * Identity()).after(Identity() / 2)  # -3/4 I and 1/2 I
+    turned = (1.75 * IdentityOperator()).after(IdentityOperator() / 2)  # -3/4 I and 1/2 I
     assert turned.lipschitz == pytest.approx(1 + 0.75 * 0.5)
     assert turned.cocoercivity == pytest.approx(1 / (1 + 0.75 * 0.5))
     assert math.sqrt(measured(turned)[1]) == pytest.approx(turned.lipschitz)
@@ -475,7 +475,7 @@ def test_a_lipschitz_constant_alone_stays_alone():
     known = {"lipschitz": 2.5, "strong_monotonicity": -0.5}
     assert constants(operator.complement) == {**dict.fromkeys(NAMES), **known}
     # but I + T/2 is monotone: the half disc about 1 lies in the right half-plane
-    assert (Identity() + operator / 2).strong_monotonicity == pytest.approx(0.25)
+    assert (IdentityOperator() + operator / 2).strong_monotonicity == pytest.approx(0.25)
 
 
 def test_the_constants_are_closed_under_what_they_imply():
@@ -498,7 +498,7 @@ def test_an_operator_comes_back_from_its_complement_with_its_constants():
     assert operator.complement.lipschitz == pytest.approx(2 / 0.6 - 1)
     assert (2 * operator.complement).complement.complement.lipschitz == pytest.approx(14 / 3)
     assert operator.resolvent(2.0).inverse().cocoercivity == pytest.approx(
-        (Identity() + 2.0 * operator).cocoercivity
+        (IdentityOperator() + 2.0 * operator).cocoercivity
     )
 
 
@@ -522,7 +522,7 @@ BASES = {
         0.5, normal(ROWS, SIZE, seed=3), Separable((1.0, 0.5, 0.2, 0.9), "softening"), 5
     ),
     "subdifferential": lambda: subdifferential(
-        proximal.L1(0.5).translated(proximal.PerRow(normal(ROWS, SIZE, seed=4)))
+        proximal.L1(0.5).translated(proximal.RowParameter(normal(ROWS, SIZE, seed=4)))
     ),
 }
 
@@ -553,7 +553,7 @@ def test_the_operations_have_the_values_of_their_formulas():
 WRAPPINGS = {
     "T": lambda T: T,
     "2 T": lambda T: 2 * T,
-    "T + I": lambda T: T.complement.complement * 0.5 + Identity(),
+    "T + I": lambda T: T.complement.complement * 0.5 + IdentityOperator(),
     "T + b": lambda T: T + normal(ROWS, SIZE, seed=7),
     "translated": lambda T: T.translated(normal(ROWS, SIZE, seed=8)),
     "3 (2 T + b) translated": lambda T: (3 * (2 * T + normal(ROWS, SIZE, seed=7))).translated(
@@ -878,7 +878,7 @@ def test_zero_times_an_operator_has_the_constants_of_zero(make):
     S = as_operator(torch.sin, cocoercivity=0.4)
     for beside in (T + S, product(T, S)):
         assert beside.cocoercivity == pytest.approx(0.4)
-    assert (T + Identity()).averagedness == 0.5
+    assert (T + IdentityOperator()).averagedness == 0.5
 
 
 def test_zero_times_an_operator_has_a_resolvent():
@@ -889,8 +889,8 @@ def test_zero_times_an_operator_has_a_resolvent():
 def test_a_shift_that_is_a_tree_has_a_resolvent():
     z = (normal(ROWS, 2), normal(ROWS, 3, seed=1))
     b = (normal(ROWS, 2, seed=2), normal(ROWS, 3, seed=3))
-    found = (Identity() + b).resolvent(1.0)(z)
-    moved = Identity().translated(b).resolvent(1.0)(z)
+    found = (IdentityOperator() + b).resolvent(1.0)(z)
+    moved = IdentityOperator().translated(b).resolvent(1.0)(z)
     for u, v, leaf, shift in zip(found, moved, z, b, strict=True):
         torch.testing.assert_close(u, (leaf - shift) / 2)
         torch.testing.assert_close(v, (leaf + shift) / 2)

@@ -47,8 +47,8 @@ from fixpoint.proximal import (
     NegativeEntropy,
     NormBall,
     NuclearNorm,
-    PerRow,
     Quadratic,
+    RowParameter,
     SecondOrderCone,
     SeparableSum,
     Simplex,
@@ -453,7 +453,7 @@ def test_weights_reach_the_coordinates_they_are_meant_for():
     z = torch.full((2, 2), 3.0)
     weight = torch.tensor([1.0, 2.0])
     assert L1(weight).prox(z, 1.0).tolist() == [[2, 1], [2, 1]]
-    assert L1(PerRow(weight)).prox(z, 1.0).tolist() == [[2, 2], [1, 1]]
+    assert L1(RowParameter(weight)).prox(z, 1.0).tolist() == [[2, 2], [1, 1]]
 
 
 def test_the_simplex_keeps_its_digits():
@@ -521,7 +521,7 @@ def test_a_function_of_ones_own_needs_two_methods():
         """The indicator of z >= floor, with a floor per row."""
 
         def __init__(self, floor):
-            self.floor = PerRow(floor)
+            self.floor = RowParameter(floor)
 
         def _value(self, z, tolerance):
             below = (self.floor.tensor[:, None] - z).amax(1)
@@ -546,7 +546,7 @@ def test_a_proximal_gradient_step_solves_a_lasso():
 
     def forward_backward(z, target, weights):
         slope = (z @ matrix.T - target) @ matrix
-        return L1(PerRow(weights)).prox(z - step * slope, step)
+        return L1(RowParameter(weights)).prox(z - step * slope, step)
 
     operator = fixed_point_of(forward_backward, target, weights)
     z = torch.zeros(ROWS, 5, dtype=torch.float64)
@@ -580,14 +580,14 @@ def test_a_small_eigenvalue_counts():
 
 def test_rounding_is_judged_row_by_row():
     one = torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
-    g = Quadratic(PerRow(torch.stack((1e-20 * one, 1e20 * one))))
+    g = Quadratic(RowParameter(torch.stack((1e-20 * one, 1e20 * one))))
     alone = Quadratic(1e-20 * one)
     z = normal(2, 2)
     assert torch.equal(g.prox(z, 1e20)[:1], alone.prox(z[:1], 1e20))
     assert g.strong_convexity == pytest.approx(alone.strong_convexity)
     for bad in (-one, torch.tensor([[2.0, 1.0], [0.0, 1.0]], dtype=torch.float64)):
         with pytest.raises(ValueError, match="need"):
-            Quadratic(PerRow(torch.stack((1e-20 * bad, 1e20 * one))))
+            Quadratic(RowParameter(torch.stack((1e-20 * bad, 1e20 * one))))
 
 
 def test_rounding_below_zero_is_zero_and_more_is_refused():
@@ -616,7 +616,7 @@ def test_equations_that_depend_on_each_other_up_to_float32_are_dependent(owned):
     dependent = torch.cat((matrix, third))
     target = dependent @ normal(20, seed=5).float()
     g = (
-        AffineSet(PerRow(dependent[None]), PerRow(target[None]))
+        AffineSet(RowParameter(dependent[None]), RowParameter(target[None]))
         if owned
         else AffineSet(dependent, target)
     )
@@ -639,9 +639,13 @@ def test_equations_that_depend_on_each_other_up_to_float32_are_dependent(owned):
         (
             lambda: L1("1"),
             TypeError,
-            "weight must be a number, a tensor or PerRow(tensor), got str",
+            "weight must be a number, a tensor or RowParameter(tensor), got str",
         ),
-        (lambda: L2(torch.ones(3)), ValueError, "weight is one number, or one per row as PerRow"),
+        (
+            lambda: L2(torch.ones(3)),
+            ValueError,
+            "weight is one number, or one per row as RowParameter",
+        ),
         (lambda: LInfinity(math.inf), ValueError, "need 0 <= weight < inf, got inf"),
         (lambda: SquaredL2(0.0), ValueError, "need 0 < weight < inf, got 0"),
         (lambda: SquaredL2(1.0, math.inf), ValueError, "need center finite, got inf"),
@@ -649,7 +653,7 @@ def test_equations_that_depend_on_each_other_up_to_float32_are_dependent(owned):
         (lambda: Huber(-1.0), ValueError, "need 0 < delta < inf, got -1"),
         (lambda: Box(1.0, 0.0), ValueError, "need lower <= upper, got lower 1 and upper 0"),
         (
-            lambda: Box(torch.zeros(2), PerRow(torch.tensor([[1.0, 1], [2, -1]]))),
+            lambda: Box(torch.zeros(2), RowParameter(torch.tensor([[1.0, 1], [2, -1]]))),
             ValueError,
             "need lower <= upper, got lower 0 and upper -1",
         ),
@@ -659,7 +663,7 @@ def test_equations_that_depend_on_each_other_up_to_float32_are_dependent(owned):
         (lambda: Simplex(0.0), ValueError, "need 0 < radius < inf, got 0"),
         (lambda: HalfSpace(torch.zeros(3)), ValueError, "need ||normal|| > 0, got 0"),
         (
-            lambda: HalfSpace(PerRow(torch.eye(2) * torch.tensor([0.0, 1.0]))),
+            lambda: HalfSpace(RowParameter(torch.eye(2) * torch.tensor([0.0, 1.0]))),
             ValueError,
             "need ||normal|| > 0, got 0",
         ),
@@ -717,14 +721,15 @@ def test_equations_that_depend_on_each_other_up_to_float32_are_dependent(owned):
         (
             lambda: L1(torch.ones(2, 3)).prox(torch.ones(2, 3), 1.0),
             ValueError,
-            "weight has shape (2, 3), a row (3,): give what belongs to the rows as PerRow(tensor)",
+            "weight has shape (2, 3), a row (3,): give what belongs to the rows as "
+            "RowParameter(tensor)",
         ),
         (
-            lambda: L1(PerRow(torch.ones(3))).prox(torch.ones(2, 3), 1.0),
+            lambda: L1(RowParameter(torch.ones(3))).prox(torch.ones(2, 3), 1.0),
             ValueError,
             "weight has 3 rows, z has 2",
         ),
-        (lambda: PerRow(3.0), TypeError, "PerRow takes a tensor"),
+        (lambda: RowParameter(3.0), TypeError, "RowParameter takes a tensor"),
         (lambda: SeparableSum((L1(),)).prox((torch.ones(1, 1),) * 2, 1.0), ValueError, "1 parts"),
         (lambda: TotalVariation2D().conjugate(torch.ones(1, 2, 2)), TypeError, "no values"),
     ],

@@ -34,8 +34,8 @@ from fixpoint.proximal import (
     GroupL1,
     HalfSpace,
     Huber,
-    PerRow,
     Quadratic,
+    RowParameter,
     SeparableSum,
     Simplex,
     SquaredL2,
@@ -79,12 +79,12 @@ def normal(*shape, seed=0):
 TALL = normal(12, SIZE, seed=1)
 TRUTH = torch.tensor([2.0, -1, 3, 0, 0, 0, 0, 0], dtype=torch.float64)
 TARGET = TALL @ TRUTH + 0.5 * normal(ROWS, 12, seed=2)
-FIT = Quadratic(TALL.T @ TALL, PerRow(-TARGET @ TALL))  # 1/2 ||A z - b||^2
+FIT = Quadratic(TALL.T @ TALL, RowParameter(-TARGET @ TALL))  # 1/2 ||A z - b||^2
 L, MU = FIT.smoothness, FIT.strong_convexity
 SPARSE = L1(2.0)
 NONNEGATIVE = Box(0.0, math.inf)
 SIGNAL = normal(ROWS, SIZE, seed=3).cumsum(1)
-NEAR = SquaredL2(1.0, PerRow(SIGNAL))
+NEAR = SquaredL2(1.0, RowParameter(SIGNAL))
 DIFFERENCE = Difference1D((SIZE,))
 
 
@@ -184,14 +184,14 @@ CASES = [
     ),
     Case(
         "Peaceman-Rachford, relaxed",
-        PeacemanRachford(SUM_IS_ONE, NONNEGATIVE.plus_squared(1.0, PerRow(SIGNAL)), 0.5),
+        PeacemanRachford(SUM_IS_ONE, NONNEGATIVE.plus_squared(1.0, RowParameter(SIGNAL)), 0.5),
         solves_projection_onto_the_simplex,
         relaxation=0.8,
     ),
     Case("Douglas-Rachford", DouglasRachford(SPARSE, FIT, 1 / math.sqrt(L * MU)), solves_lasso),
     Case(
         "Douglas-Rachford, sets",
-        DouglasRachford(SUM_IS_ONE, NONNEGATIVE.plus_squared(1.0, PerRow(SIGNAL)), 1.0),
+        DouglasRachford(SUM_IS_ONE, NONNEGATIVE.plus_squared(1.0, RowParameter(SIGNAL)), 1.0),
         solves_projection_onto_the_simplex,
     ),
     Case(
@@ -219,7 +219,9 @@ CASES = [
     ),
     Case(
         "Consensus, mean",
-        Consensus((NEAR, SquaredL2(1.0, PerRow(TARGET[:, :SIZE])), SquaredL2(1.0, -2.0)), 0.3),
+        Consensus(
+            (NEAR, SquaredL2(1.0, RowParameter(TARGET[:, :SIZE])), SquaredL2(1.0, -2.0)), 0.3
+        ),
         solves_mean,
     ),
 ]
@@ -506,7 +508,7 @@ def test_forward_backward_forward_is_star_cocoercive_and_converges_at_its_rate(s
     matrix = SKEW + 0.2 * torch.eye(SIZE).double()
     B = synthetic.Affine(matrix, zero, lipschitz=spectral(matrix), strong_monotonicity=0.2)
     # A z* contains 0 and B z* is 0: zero is the answer, with the box active elsewhere.
-    A = Box(PerRow(zero - 0.1), PerRow(zero + 0.1))
+    A = Box(RowParameter(zero - 0.1), RowParameter(zero + 0.1))
     T = ForwardBackwardForward(B, A, fraction / B.lipschitz)
     z = zero + normal(ROWS, SIZE, seed=seed + 1)
     value = T(z)
@@ -968,7 +970,7 @@ def test_a_state_of_another_shape_is_refused():
 
 LINEAR = {
     "matrix": Matrix(normal(3, 5, seed=30)),
-    "matrices per row": Matrix(PerRow(normal(ROWS, 4, 3, seed=31))),
+    "matrices per row": Matrix(RowParameter(normal(ROWS, 4, 3, seed=31))),
     "scaling": Scaling((2, 3), -2.0),
     "differences": Difference1D((2, 5)),
     "gradient": Gradient2D((2, 4, 3)),
@@ -1023,7 +1025,7 @@ def test_pdhg_denoises_a_picture_as_the_certified_prox_does():
     picture = normal(1, 6, 5, seed=36)
     K = Gradient2D((6, 5))
     step = 0.99 / K.norm
-    T = PDHG(SquaredL2(1.0, PerRow(picture)), GroupL1("channels", 0.4), K, step, step)
+    T = PDHG(SquaredL2(1.0, RowParameter(picture)), GroupL1("channels", 0.4), K, step, step)
     run = solve(T, T.pack(torch.zeros_like(picture)), Anderson(memory=10, shrink=1.0), rtol=1e-9)
     assert run.success
     u, bound = TotalVariation2D(0.4, iterations=2000).certified_prox(picture, 1.0)
