@@ -1,4 +1,13 @@
-"""Zeros and fixed points of black-box operators, one row at a time."""
+"""Zeros and fixed points of black-box operators, one row at a time.
+
+    operator = fixpoint.as_operator(function)       # the problem: T z = 0
+    solution = fixpoint.solve(operator, z0)         # the points, and how every row ended
+
+Everything that a user names is here, or in `algebra`, `calculus`, `iterators`, `monitors`,
+`proximal`, `schedules`, `splittings`, `stop`, `synthetic`, `testing` and `theory`. A module whose
+public object has the same name is private (`fixpoint.solve` is the function): import the object
+from here. `fixpoint.adapters` inverts autoencoders and diffusion models.
+"""
 
 from fixpoint import algebra, calculus, monitors, schedules, splittings, stop, synthetic, theory
 from fixpoint._default_iterator import default_iterator

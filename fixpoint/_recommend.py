@@ -14,12 +14,13 @@ from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, ForwardStep
 from fixpoint.monitors import Cocoercivity, Convergence
 from fixpoint.operator import Operator
+from fixpoint.summary import Summarised
 
 _MEMORY = 20
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Summarised):
     """An iterator, why, and what was measured.
 
     Attributes:

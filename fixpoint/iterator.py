@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fixpoint.kernels import RowSums
 from fixpoint.operator import Operator
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import select_rows
 
 
@@ -28,7 +29,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class State:
+class State(Summarised):
     """What a run knows: tensors with the batch first, and numbers shared by all rows.
 
     A safeguarded method may refuse the point where it evaluated T last. Then `accepted` is False

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from fixpoint.monitors.certificate import Certificate, Claim, TheoremReport
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 
 @dataclass(frozen=True)
-class History:
+class History(Summarised):
     """What was measured at every iteration; NaN once a row has left.
 
     `residual_norm` and the tensors in `measured` have shape (iterations + 1, batch): entry 0
@@ -26,7 +27,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(Summarised):
     """How a run ended, row by row; rows in the order of `z0`.
 
     Attributes:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from fixpoint.loop.iterate import Iterate
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 
-class StopRule(ABC):
+class StopRule(Summarised, ABC):
     """Ends rows with `status`. `accepts`: the present point is the one to return, not the best.
     `pairs`: it asks for `Iterate.change` at every iteration, see `Monitor`."""
 

@@ -23,6 +23,7 @@ from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion, nmse_db, synchronize
 from fixpoint.iterator import Iterator
+from fixpoint.summary import Summarised
 
 DecoderInverter = Callable[[Autoencoder, Any], Inversion | Tensor]
 DECODER_INVERSIONS: dict[str, DecoderInverter] = {
@@ -33,7 +34,7 @@ DECODER_INVERSIONS: dict[str, DecoderInverter] = {
 
 
 @dataclass(frozen=True)
-class RecoveredNoise:
+class RecoveredNoise(Summarised):
     """The noise behind a batch of pictures; rows in the order of the pictures.
 
     Attributes:

@@ -23,6 +23,7 @@ from fixpoint.monitors.certificate import Certificate
 from fixpoint.solution import Solution
 from fixpoint.status import Status
 from fixpoint.stop import Below, Divergence, Stagnation, StopRule
+from fixpoint.summary import Summarised
 
 Method = Literal["naive", "backward-euler"]
 METHODS = ("naive", "backward-euler")
@@ -31,7 +32,7 @@ PAPER_TOLERANCE = 1e-3**0.5
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Summarised):
     """A clean latent taken back to its noise; rows in the order of the latents.
 
     Attributes:

@@ -35,6 +35,7 @@ from fixpoint.adapters.pictures.videos import as_videos, check_count
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.solution import Solution
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 LOOKS_BACK = {
     "AutoencoderKLCogVideoX": 2,
@@ -57,7 +58,7 @@ MARGIN = 0.1
 
 
 @dataclass(frozen=True)
-class VideoWindow:
+class VideoWindow(Summarised):
     """Frames of one video that were inverted together.
 
     Attributes:
@@ -102,7 +103,7 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True)
-class VideoInversion:
+class VideoInversion(Summarised):
     """The latents behind a batch of videos; rows in the order of the videos.
 
     Attributes:

@@ -51,6 +51,7 @@ from fixpoint.adapters.pictures.observations import (
 from fixpoint.adapters.pictures.pictures import as_pictures, check_sides
 from fixpoint.adapters.reports.latent_files import write_json
 from fixpoint.checkpoints.tree_file import digest_of
+from fixpoint.summary import Summarised
 
 EVALUATIONS = 10
 """Limit on iterations: pictures on the range are there by then, and others never arrive."""
@@ -62,7 +63,7 @@ REAL = "real"
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Summarised):
     """Scores of pictures that a model did not make, and what they hold for.
 
     Attributes:
@@ -174,7 +175,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Summarised):
     """The verdict on a batch of pictures; rows in the order of the pictures.
 
     Attributes:

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.summary import Summarised
+
 
 @dataclass(frozen=True)
-class Roc:
+class Roc(Summarised):
     """The curve of true against false positives, as a threshold on the score falls.
 
     A picture is called positive where its score is at or above the threshold. Points lie at

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fixpoint.summary import Summarised
+
 
 class Key(Protocol):
     """What tells keys apart; `TreeRing` is one."""
@@ -21,7 +23,7 @@ class Key(Protocol):
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(Summarised):
     """Which of several keys noise carries, per row: that of the least distance.
 
     Attributes:

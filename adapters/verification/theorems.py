@@ -46,6 +46,7 @@ from fixpoint.monitors import (
 from fixpoint.monitors.certificate import Certificate, Claim, TheoremReport, Verdict
 from fixpoint.solution import Solution
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 CONVERGED = 0.1
 """A crop counts as converged once its residual is below this part of its first value."""
@@ -122,7 +123,7 @@ class ClaimCount:
 
 
 @dataclass(frozen=True)
-class MethodResult:
+class MethodResult(Summarised):
     """One method on all crops.
 
     Attributes:
@@ -144,7 +145,7 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Summarised):
     """Every method on one batch of crops.
 
     Attributes:

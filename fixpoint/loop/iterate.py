@@ -11,10 +11,11 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.iterator import State
+from fixpoint.summary import Summarised, described
 
 
 @dataclass(frozen=True)
-class Iterate:
+class Iterate(Summarised):
     """One iteration of the rows that are still in the batch.
 
     Norms and measured numbers are those of the accepted iterate: in a row whose `state.point` is a
@@ -30,6 +31,13 @@ class Iterate:
     measured: dict[str, Tensor]  # what `Operator.evaluate` measured there
     previous: State | None = None  # the state before; not given at the first iterate
     evaluated_norm: Float[Tensor, " batch"] | None = None  # ||T point||, where points are refused
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.rows)} row" + "s" * (len(self.rows) != 1)
+        return (
+            f"Iterate(iteration {int(self.iteration)}, {rows}, z {described(self.state.z)}, "
+            f"residual norms {described(self.residual_norm)})"
+        )
 
     @property
     def accepted(self) -> Bool[Tensor, " batch"] | None:

@@ -26,11 +26,12 @@ from fixpoint.monitors.accepted import accepted_rows, evaluated_norms
 from fixpoint.monitors.monitor import Monitor
 from fixpoint.monitors.rounding import eps_of, value_error
 from fixpoint.monitors.tightest import Tightest
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import where_rows
 
 
 @dataclass(frozen=True)
-class CocoercivityReport:
+class CocoercivityReport(Summarised):
     """The least ratio of every row and the iteration where it occurred.
 
     A ratio is infinite, and its iteration -1, where no two values of T differed.

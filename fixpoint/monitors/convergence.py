@@ -13,11 +13,12 @@ from fixpoint import kernels
 from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.monitor import Monitor
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import where_rows
 
 
 @dataclass(frozen=True)
-class ConvergenceReport:
+class ConvergenceReport(Summarised):
     """Per row; `||T z||` is the undamped residual, a step is `||z^k - z^{k-1}||`."""
 
     first_residual: Float[Tensor, " batch"]

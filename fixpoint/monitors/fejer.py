@@ -12,11 +12,12 @@ from fixpoint import kernels
 from fixpoint.loop.iterate import Iterate
 from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.monitor import Monitor
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import where_rows
 
 
 @dataclass(frozen=True)
-class FejerReport:
+class FejerReport(Summarised):
     """Per row: distances to the zero, and by how much the distance ever grew in one iteration."""
 
     first_distance: Float[Tensor, " batch"]

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from fixpoint.loop.iterate import Iterate
+from fixpoint.summary import Summarised
 
 
-class Monitor(ABC):
+class Monitor(Summarised, ABC):
     """Observes every iteration; what it remembers is a tree of per-row tensors.
 
     `solve` carries that memory: rows take theirs along when they leave the batch, and the memory

@@ -25,10 +25,11 @@ from torch import Tensor
 from fixpoint.kernels import accumulation_dtype
 from fixpoint.proximal.parameter import Parameter, RowParameter
 from fixpoint.proximal.row_algebra import rounding
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import expand_rows
 
 
-class Function(ABC):
+class Function(Summarised, ABC):
     """g, a closed proper convex function of one row; `z` holds one point per row.
 
     A row is all of its `shape`, taken as one vector, unless a class says otherwise. Computations

@@ -20,10 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint._moved import renamed as _renamed
+from fixpoint.summary import Summarised
 
 
 @dataclass(frozen=True, eq=False)
-class RowParameter:
+class RowParameter(Summarised):
     """Data that belong to the rows, (batch, *shape): a row that leaves the batch takes its own."""
 
     tensor: Tensor

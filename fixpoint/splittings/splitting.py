@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fixpoint.operator import Operator
 from fixpoint.splittings.parts import Bounds, select_part
+from fixpoint.summary import Summarised
 
 
-class Splitting(Operator):
+class Splitting(Summarised, Operator):
     """T = I - S, whose zeros are the fixed points of S and give solutions of the problem.
 
     Forward steps of size lambda, z - lambda T z, are the iteration of S with relaxation lambda.
