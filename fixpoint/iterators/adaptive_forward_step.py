@@ -1,18 +1,18 @@
-"""Forward steps whose size follows the cocoercivity seen along the way, row by row:
+"""Forward steps whose size follows the measured cocoercivity, row by row:
 
     z^{k+1} = z^k - rho_k T z^k
 
 After a trial step the ratio b = <dT, dz> / ||dT||^2 of the two points is known. It is below
-rho_k / 2 exactly when the residual rose, and then rho_k < 2 beta is refuted for every beta that
-could hold there: the trial is taken back and the step shrinks, by a half, an eighth, 1/128, ... as
-one trial after the other is refused, but not below a fraction of 2 b. Else the trial is accepted,
-and the step grows, up to that fraction of twice the running estimate of beta: by `growth`, or
-fourfold where b says that it is far too short. A step costs one evaluation, refused or not.
-Residuals of accepted points never rise, but for T's rounding, about eps ||dT|| / ||dz|| ||z||.
+rho_k / 2 exactly when the residual rose. Then rho_k < 2 beta is refuted for every beta that could
+hold there: the trial is taken back and the step shrinks, by a half, an eighth, 1/128, ... as trials
+are refused one after the other, but not below a fraction of 2 b. Otherwise the trial is accepted
+and the step grows by `growth`, or fourfold if b shows that it is far too short, up to that fraction
+of twice the running estimate of beta. Every step costs one evaluation. Residuals of accepted points
+never rise, except by T's rounding, about eps ||dT|| / ||dz|| ||z||.
 
-Where the operator's cocoercivity beta is known, no step below 2 beta is refused. Where T falls
-along a step, b < 0, no forward step lowers the residual. Steps are accepted there up to twice the
-least residual; after that the row turns, and takes forward steps of -T, whose zeros are those of T.
+If the operator's cocoercivity beta is known, no step below 2 beta is refused. If T falls along a
+step, b < 0, no forward step lowers the residual. There steps are accepted up to twice the least
+residual; after that the row turns, and makes forward steps of -T, whose zeros are those of T.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class AdaptiveForwardStepState(AnchoredState):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
-    """Forward steps that choose their size; see `ForwardStep.adaptive`.
+    """Forward steps with an adaptive size; see `ForwardStep.adaptive`.
 
     Args:
         first_step: rho_0, where the operator's cocoercivity is not known.
@@ -110,7 +110,7 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
             usable, torch.minimum(rho / 2, shrunk.maximum(self.fraction * 2 * ratio)), shrunk
         )
         turns = ~accepted & (ratio < 0) & (state.known == 0)
-        # T changed by that much over the last step, which tells how long the one back may be.
+        # The change of T over the last step limits the length of the step back.
         back = torch.where(ratio.isfinite(), torch.minimum(rho, self.fraction * -ratio), rho)
         step_size = torch.where(accepted, grown, torch.where(turns, -back, shrunk))
         step_size = torch.where(risen, rho, step_size)

@@ -4,9 +4,9 @@ safeguard after Zhang, O'Donoghue & Boyd, SIAM J. Optim. 2020):
     z' = z - dZ gamma - beta r_min,    gamma = argmin ||r - dR gamma||,    r_min = r - dR gamma
 
 with r = T z. Every row keeps an anchor, the last accepted point a with its residual r. Differences
-(dZ, dR) are taken to the anchor, of refused points, too: every evaluation teaches a column. A
+(dZ, dR) are taken to the anchor, also those of refused points: every evaluation gives a column. A
 refused extrapolation is followed by the forward step a - beta r; `fixpoint.iterators.trials` says
-when the next one is tried. A step costs one evaluation, whatever happens.
+when the next one is tried. Every step costs one evaluation.
 
 The lengths of both steps are the row's own; see `fixpoint.iterators.anderson_lengths`. On linear
 problems with full memory the iteration needs the evaluations of GMRES. Why the weights come from a
@@ -19,8 +19,8 @@ Safeguard. With r_a the residual at the anchor, an extrapolation z' stands if
     ||T z'|| <= (1 - delta) ||r_a||    or    ||T z'|| <= s_n = D ||T z^0|| (n + 1)^-1.1,
 
 n counting those accepted by s_n alone, and if ||z' - a|| <= L ||r_a||. Of rises, only those are
-accepted that the model foresees, ||T z'|| <= 10 ||r_min||, or that a row risks when nothing else
-helped, and none above `largest_rise` times the least residual.
+accepted that the model predicts, ||T z'|| <= 10 ||r_min||, or that are bold trials after others
+failed, and none above `largest_rise` times the least residual.
 
 Where T is beta-cocoercive with a zero and mixing < 2 beta, the least residual tends to 0. Forward
 steps raise no residual then. So the residuals b_k at which extrapolations start obey
@@ -63,7 +63,7 @@ from fixpoint.trees.rows import where_rows
 _DECREASE = 1e-3  # delta
 _SUMMABLE = 1e3  # D
 _LONGEST = 1e8  # L, in lengths of the row's own steps
-_FORESEEN = 10.0  # residual over that of the model, at most
+_PREDICTED = 10.0  # residual over that of the model, at most
 _BOLD = 100.0  # length of a bold extrapolation, in forward steps, at most
 _ROUNDING = 8 * torch.finfo(torch.float64).eps  # of the unit diagonal of the Gram matrix
 
@@ -190,7 +190,7 @@ class Anderson(Iterator[AndersonState]):
         return Extrapolation(weights, extrapolated, model, ~wait & left_out)
 
     def _at(self, operator: Operator, point: Tensor) -> tuple[Tensor, Tensor | None]:
-        """T at `point`, and what is minimized there, where that is something else."""
+        """T at `point`, and what is minimized there if it is not T."""
         if self.minimize == "residual":
             return operator(point), None
         residual, measured = operator.evaluate(point)
@@ -204,8 +204,8 @@ class Anderson(Iterator[AndersonState]):
     def _evaluated(
         self, operator: Operator, state: AndersonState, step: Extrapolation
     ) -> Evaluated:
-        """The next point, evaluated, and what it teaches."""
-        # More differences than dimensions are dependent, and their weights are rounding.
+        """The next point, T there, and the new column."""
+        # More differences than dimensions are dependent: their weights would be rounding errors.
         older = min(self.memory, math.prod(state.z.shape[1:])) - 1
         done = None if state.request is None else state.request.done
         point, dz, mixed = kernels.anderson_mix(
@@ -257,15 +257,15 @@ class Anderson(Iterator[AndersonState]):
         lowered = norm <= (1 - _DECREASE) * anchor
         bound = _SUMMABLE * state.first_norm * (state.rises + 1.0) ** -1.1
         bounded = (norm <= bound) & (norm <= self.largest_rise * state.least_norm)
-        foreseen = norm <= _FORESEEN * step.model
-        dared = state.trials.bold & (length <= _BOLD * forward)
+        predicted = norm <= _PREDICTED * step.model
+        bold = state.trials.bold & (length <= _BOLD * forward)
         near = length <= _LONGEST * torch.maximum(forward, state.lengths.extrapolation * anchor)
-        risen = ~lowered & bounded & (foreseen | dared)
+        risen = ~lowered & bounded & (predicted | bold)
         stands = near & (lowered | risen)
         # T's own rounding may raise the residual where nothing else is left of it.
         short = state.forward_step_stands(norm, rounding=1e-9)
-        walks = short if self.shrink < 1 else torch.ones_like(short)
-        accepted = found.finite & torch.where(step.extrapolated, stands, walks)
+        forward_stands = short if self.shrink < 1 else torch.ones_like(short)
+        accepted = found.finite & torch.where(step.extrapolated, stands, forward_stands)
         return accepted, accepted & step.extrapolated & risen
 
     def _remember(
@@ -295,7 +295,7 @@ class Anderson(Iterator[AndersonState]):
             return following
         patience = max(self.patience, following.gram.shape[1])
         trials, back = state.trials.after(step.extrapolated, accepted, found.norm, patience)
-        # Columns of another quantity than T do not mislead T: they stay.
+        # Columns of another quantity than T are kept: they do not mislead.
         misled = step.extrapolated & ~accepted & (found.merit is None)
         return self._back_to_the_best(replace(following, trials=trials), back, misled)
 

@@ -14,18 +14,18 @@ ill-conditioned problems.
 
 Every row keeps an anchor: the last accepted point a with its residual r_a. Steps and differences
 start there. A quasi-Newton point whose residual is not below the anchor's is refused, and the next
-point is a forward step: a step costs one evaluation, whatever happens. But Broyden's residuals rise
-on the way to fast convergence, and refusing every rise stalls where T is ill-conditioned: a
-residual within `largest_rise` of the least one accepted is accepted too, unless the least has not
-fallen for ten steps (so far after Grippo, Lampariello & Lucidi, SIAM J. Numer. Anal. 1986). Where
-quasi-Newton steps get nowhere for `patience` evaluations, the row goes back to its best point and
-makes forward steps for a while; see `fixpoint.iterators.trials`.
+point is a forward step: every step costs one evaluation. But Broyden's residuals rise on the way to
+fast convergence, and a method that refuses every rise stalls if T is ill-conditioned. So a residual
+of at most `largest_rise` times the least one is accepted as well, unless the least one has not
+fallen for ten steps (after Grippo, Lampariello & Lucidi, SIAM J. Numer. Anal. 1986). If
+quasi-Newton steps make no progress for `patience` evaluations, the row returns to its best point
+and makes forward steps for a while; see `fixpoint.iterators.trials`.
 
 Forward steps a - rho r_a have the row's own rho: beta at first, shorter where one more than doubles
 the least residual, which refuses it, and growing back with every one that lowers the residual.
 
 A quasi-Newton step is at most `largest_step` times as long as the forward step, so that no nearly
-singular update carries a row far away, and a pair whose s^T H y is lost in rounding stays out of H.
+singular update carries a row far away. A pair whose s^T H y is lost in rounding is left out of H.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class BroydenState(AnchoredState):
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused, or steps not tried: not finite
     shortened: Int[Tensor, " batch"]  # quasi-Newton steps cut to the largest length
     skipped_updates: Int[Tensor, " batch"]  # pairs left out: s^T H y too close to 0
-    left: Int[Tensor, " batch"]  # returns to the best point: quasi-Newton steps got nowhere
+    left: Int[Tensor, " batch"]  # returns to the best point: quasi-Newton steps made no progress
 
     counters: ClassVar = (
         "rejected_residual",
@@ -167,7 +167,7 @@ class Broyden(Iterator[BroydenState]):
         tried = length.isfinite()
         wait = (state.trials.wait > 0) if self.safeguard else state.trials.resting
         quasi_newton = ~wait & tried & (weights != 0).any(1)
-        # Where T is steeper than forward steps can stand, H knows better than they.
+        # If T is too steep for forward steps of the first length, H has the better scale.
         largest = self.largest_step * self.mixing * state.anchor_norm
         shortened = quasi_newton & (length > largest)
         share = expand_rows(torch.where(shortened, largest / length, 1), direction)
