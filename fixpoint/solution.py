@@ -42,7 +42,7 @@ class Solution(Summarised):
         displacement: (batch, *shape), T at the last iterate of rows that end as NO_ZERO, which
             for forward steps of an averaged operator tends to the least displacement there is;
             NaN in other rows, None where there is no such row.
-        graph: what became of `cuda_graph=True`: how many iterations were replayed, or why none.
+        graph: with `cuda_graph=True`, how many iterations were replayed, or why none.
     """
 
     z: Float[Tensor, "batch *shape"]

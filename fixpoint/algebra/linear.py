@@ -29,7 +29,7 @@ class Derived(Operator):
 
 
 class Computed(Derived):
-    """An operator whose values are those of `compute`, of which no constants are used."""
+    """An operator with the values of `compute`, whose constants are not used."""
 
     compute: Operator
 
@@ -184,7 +184,7 @@ class Dilated(Derived):
 class Sum(Derived):
     """T_1 + T_2 + ...; the terms of a sum among them are terms of this one.
 
-    Nothing measured is passed on: two terms may measure under one name.
+    Measurements are not passed on: two terms may use the same name.
     """
 
     def __init__(self, *terms: Operator) -> None:

@@ -29,7 +29,7 @@ _inner_solver: list[InnerSolver] = []
 
 
 def solve_with(inner_solver: InnerSolver) -> None:
-    """Let resolvents without a closed form be computed by this."""
+    """Register how resolvents without a closed form are computed."""
     _inner_solver[:] = [inner_solver]
 
 

@@ -46,7 +46,7 @@ class Iterate(Summarised):
 
     @cached_property
     def change(self) -> kernels.PairSums | None:
-        """What the points evaluated last and before say together; None at the first iterate."""
+        """The sums of the last two points evaluated; None at the first iterate."""
         if self.previous is None:
             return None
         return self.pair(self.previous.point, self.previous.residual)
@@ -64,7 +64,7 @@ class Iterate(Summarised):
     def pair(
         self, point: Float[Tensor, "batch *shape"], residual: Float[Tensor, "batch *shape"]
     ) -> kernels.PairSums:
-        """What this point and the previous one say together; the latter is given with T there."""
+        """The sums of this point and the previous one, which is given with T there."""
         sums = self.state.sums
         if sums is None or sums.pair is None:
             sums = kernels.row_sums(self.state.point, self.state.residual, (point, residual))

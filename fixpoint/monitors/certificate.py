@@ -1,14 +1,14 @@
 """What a run says about a theorem: every hypothesis and every conclusion, row by row.
 
-Four words, never more than the data can carry:
+Four verdicts, none stronger than the data allow:
 
 - *certified*: it follows from what is known, and nothing measured contradicts it;
-- *supported*: measured along the run, and never violated there;
-- *refuted*: violated, by the margin and at the iteration given;
-- *not measured*: the run did not show it, one way or the other.
+- *supported*: it was measured along the run, and never violated;
+- *refuted*: it was violated, by the margin and at the iteration given;
+- *not measured*: the run does not decide it.
 
-A conclusion is never above its weakest hypothesis. A refuted hypothesis does not refute it: then
-the conclusion is judged by what was measured alone.
+The verdict on a conclusion is never above that on its weakest hypothesis. A refuted hypothesis does
+not refute the conclusion: it is then judged by the measurements alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Claim(Summarised):
     Attributes:
         theorem, part, name: as "theorem 1", "hypothesis", "step size".
         sentence: what the theorem says.
-        basis: what it was judged on.
+        basis: what the verdict rests on.
         holds: not violated. known: it follows from what is known. measured: the run showed it.
         margin: of the inequality, in its own units; below 0 where it is violated, infinite where
             nothing was measured; never NaN.
@@ -141,7 +141,7 @@ class TheoremReport(Summarised):
 
 @dataclass(frozen=True)
 class Certificate(Summarised):
-    """The claims of every theorem that was watched, and what is remarkable about single rows."""
+    """The claims of every theorem that was watched, and remarks on single rows."""
 
     claims: tuple[Claim, ...]
     remarks: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a run shows of its convergence: residuals, steps, rate, sums."""
+"""How a run converges: residuals, steps, rate, sums."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Convergence(Monitor):
         accepted = accepted_rows(iterate)
         if accepted is None:
             squared_step = iterate.squared_step(memory.z)
-        else:  # sums that came along may be of a step from a refused trial
+        else:  # sums of the update may be those of a step from a refused trial
             step = iterate.state.z - memory.z
             squared_step = kernels.row_dot(step, step)
         following = ConvergenceMemory(

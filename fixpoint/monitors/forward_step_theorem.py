@@ -1,10 +1,10 @@
 """Theorem 1 of the paper, checked along a run of forward steps.
 
-See `fixpoint.theory` for its statement. Descent is taken with the known beta; without one, as far
-as every beta > rho/2 asks for it, which is Fejer monotonicity. Summability is taken with the known
-beta, or else with one halfway between rho/2 and the measured one. Both are to the known zero. In
-hindsight the last point stands for it: that may support them and refutes nothing, since the last
-point need not be a zero.
+See `fixpoint.theory` for its statement. Descent is measured with the known beta; if there is none,
+Fejer monotonicity is measured instead, which every beta > rho/2 implies. Summability is measured
+with the known beta, or with one halfway between rho/2 and the measured one. Both refer to the known
+zero. If there is none, the last point takes its place: it may support a conclusion and refutes
+none, since the last point need not be a zero.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ForwardStepTheorem(TheoremMonitor):
 
     @property
     def _promised(self) -> float:
-        """rho (2 beta - rho), of which Fejer monotonicity is left where it is not above 0."""
+        """rho (2 beta - rho); 0, which is Fejer monotonicity, where that is not above 0."""
         if self.cocoercivity is None:
             return 0.0
         return max(0.0, theory.forward_step_descent(self.step_size, self.cocoercivity))
@@ -140,7 +140,7 @@ class ForwardStepTheorem(TheoremMonitor):
         point = iterate.state.point
         z, value = widened(before.last), widened(before.last_residual)
         size = z.abs() + abs(rho) * value.abs()
-        path = path.onward(
+        path = path.extended(
             iterate,
             agreement(point, z - rho * value, size),
             None if self.cocoercivity is None else resolution(point, size, value),
@@ -157,7 +157,7 @@ class ForwardStepTheorem(TheoremMonitor):
             tolerance = rounding_of(point) * (memory.distance + promised)
             tolerance = tolerance + 2 * error * away + error.square()
             left = memory.distance - distance - promised + tolerance
-            # A step from z* to z* loses nothing of nothing.
+            # A step from z* to z*: 0 / 0.
             relative = torch.where(left == 0, 0.0, left / (memory.distance + tolerance))
             descent = descent.seen(relative, iterate.iteration)
             allowance = allowance + tolerance
@@ -172,7 +172,7 @@ class ForwardStepTheorem(TheoremMonitor):
         )
 
     def _at_zero(self, iterate: Iterate, memory: ForwardStepMemory) -> ForwardStepMemory:
-        """What the known zero says of this point."""
+        """The memory with the margin of star-cocoercivity at this point."""
         if self.zero is None:
             return memory
         margin = star_margin(memory.ratios.ratio_at_zero, self.step_size / 2, self.cocoercivity)
@@ -180,7 +180,7 @@ class ForwardStepTheorem(TheoremMonitor):
         return replace(
             memory,
             star=memory.star.seen(margin, iterate.iteration, slack),
-            path=memory.path.met(iterate, memory.distance),
+            path=memory.path.with_zero_met(iterate, memory.distance),
         )
 
     def _step_size_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
@@ -247,7 +247,7 @@ class ForwardStepTheorem(TheoremMonitor):
         within = left >= -slack
         violated = bounded & ~within
         if self.zero is None or self.cocoercivity is None:
-            # The bound of another beta, or to a zero beyond the last point, may be wider.
+            # The bound for another beta, or for a zero beyond the last point, may be larger.
             violated = torch.zeros_like(violated)
         where = "the known zero" if self.zero is not None else "the last point, in hindsight"
         return conclusions.claim(

@@ -2,11 +2,11 @@
 
 See `fixpoint.theory` for its statement. Here z^{-1} = z^0, so that the paper's z^1 is our z^0.
 
-The run knows alpha and the product rho = 2 lambda beta only: it is covered if one pair
-(lambda', beta') of that product is, with a beta' that the operator has and a lambda' inside (13).
-Larger beta' give smaller lambda', so the largest beta' that is known, or else measured, decides;
-the constants of the conclusions are those of its pair. Where that pair lies outside (13), they are
-those of the iteration's own lambda and beta.
+A run depends on alpha and on the product rho = 2 lambda beta only. The theorem covers it if there
+is a pair (lambda', beta') with this product, a beta' that the operator has, and a lambda' inside
+(13). A larger beta' gives a smaller lambda', so the largest beta' that is known, or else measured,
+decides, and the constants of the conclusions are those of its pair. If that pair lies outside (13),
+they are those of the iteration's own lambda and beta.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class InertialKMTheorem(TheoremMonitor):
         step = now - previous
         size = now.abs() + previous.abs() + widened(point).abs()
         ahead = agreement(point, now + self.inertia * step, size)
-        path = memory.path.onward(
+        path = memory.path.extended(
             iterate,
             torch.where(forward.isnan() | ahead.isnan(), torch.nan, torch.minimum(forward, ahead)),
             pinned,
@@ -242,7 +242,7 @@ class InertialKMTheorem(TheoremMonitor):
         )
 
     def _at_zero(self, iterate: Iterate, memory: InertialKMMemory) -> InertialKMMemory:
-        """What the known zero says of this point."""
+        """The memory with the margin of star-cocoercivity at this point."""
         if self.zero is None:
             return memory
         ratios = memory.ratios
@@ -252,11 +252,11 @@ class InertialKMTheorem(TheoremMonitor):
         return replace(
             memory,
             star=memory.star.seen(margin, iterate.iteration, slack),
-            path=memory.path.met(iterate, distance),
+            path=memory.path.with_zero_met(iterate, distance),
         )
 
     def _resolved(self, memory: InertialKMMemory) -> Tensor:
-        """The steps tell alpha and rho apart from those that (13) does not admit."""
+        """The steps are long enough to exclude every alpha and rho that (13) does not admit."""
         off, inertia_off = memory.path.resolution, memory.inertia_resolution
         beta = self.known_cocoercivity
         if beta is None:
@@ -269,7 +269,7 @@ class InertialKMTheorem(TheoremMonitor):
         return (margin > 0) & (alpha < 1) & (off < self._step_size)
 
     def _condition_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
-        """(13) for the iteration's lambda, else for the lambda' of a beta' that covers the step."""
+        """(13) for the iteration's lambda, or for the lambda' of a beta' that covers the step."""
         own = theory.inertia_margin(self.inertia, self.relaxation)
         spare = self._spare
         known = own > 0 or spare is not None

@@ -7,7 +7,7 @@ point u with
 
 (Parikh & Boyd, Proximal Algorithms, 2014, section 1.1; Bauschke & Combettes, Convex Analysis and
 Monotone Operator Theory in Hilbert Spaces, 2nd edition, proposition 16.44; chapter 24 has the
-calculus). Every class here shows its formula right by (1): its docstring has a line "Proof" that
+calculus). Every class proves its formula by (1): its docstring has a line "Proof" that
 names the subgradient. For the indicator of a convex set, (1) says that z - u is in the normal cone
 of the set at u: the proximal operator is the projection, whatever the step.
 """

@@ -4,8 +4,8 @@
 - a tensor stands for every row and broadcasts against one row's shape, the batch left out;
 - `RowParameter(tensor)` has the batch first and broadcasts against a row's shape behind it.
 
-Which of the last two is meant is said, never guessed: in a batch of n rows of n numbers a tensor
-of n numbers could be either.
+The user says which of the last two is meant. It is never guessed: in a batch of n rows of n numbers
+a tensor of n numbers could be either.
 """
 
 from __future__ import annotations

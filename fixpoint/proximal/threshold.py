@@ -92,5 +92,5 @@ def _mean_excess(
 def _with_derivative(
     value: Float[Tensor, "..."], twin: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
-    """The value of the one, with the derivative of the other, which differs by rounding alone."""
+    """The value of the first, with the derivative of the second; they differ by rounding alone."""
     return value.detach() + (twin - twin.detach())

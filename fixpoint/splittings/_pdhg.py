@@ -14,8 +14,8 @@ For convex functions f and g the plain iteration, z - T z, converges for tau sig
 primal-dual algorithms, 2022; Banert, Upadhyaya & Giselsson, The Chambolle-Pock method converges
 weakly with theta > 1/2 and tau sigma ||L||^2 < 4/(1 + 2 theta), 2023). No more: for f = 0 and g the
 indicator of 0 it diverges above 4/3. Above 1 M is indefinite and S need not be averaged in any
-norm: no constant is stated, relaxed, inertial and Halpern iterations are not covered, and neither
-are monotone operators in the place of f and g, of which only <= 1 is proved.
+norm: all constants are None. Relaxed, inertial and Halpern iterations are not covered, nor are
+monotone operators in place of f and g, for which only <= 1 is proved.
 
 Linear rate: f mu-strongly convex and g L-smooth, so that g* is 1/L-strongly convex: with l the
 largest eigenvalue of [[1/(tau mu), ||K|| sqrt(L/mu)], [., L/sigma]], S contracts in the norm of M

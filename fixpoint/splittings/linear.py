@@ -204,7 +204,7 @@ class FunctionLinear(Linear):
 
 
 def check_linear(splitting: str, linear: object) -> None:
-    """Refuse what is no linear map: arguments in another order."""
+    """Refuse what is no linear map: the arguments may be in another order."""
     if not isinstance(linear, Linear):
         raise TypeError(
             f"{splitting} needs a Linear as linear, got a {type(linear).__name__}; mind the order "

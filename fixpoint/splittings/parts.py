@@ -38,7 +38,7 @@ class Proximable(Protocol):
 @runtime_checkable
 class Resolvable(Protocol):
     """`resolvent(step)`, which returns the map J_{sA}; may carry `strong_monotonicity` and
-    `cocoercivity`. What has rows of its own is selected in that map, by its `select(rows)`."""
+    `cocoercivity`. If that map holds data of rows, it has a `select(rows)`."""
 
     def resolvent(self, step: float, /) -> Callable[[Tensor], Tensor]: ...
 
@@ -105,7 +105,7 @@ class ProximalStep:
 
 
 def backward_step(part: BackwardPart, step: float) -> BackwardStep:
-    """J_{sA}, made once: a resolvent may take a decomposition."""
+    """J_{sA}, computed once: a resolvent may need a decomposition."""
     return ProximalStep(part, step) if isinstance(part, Proximable) else part.resolvent(step)
 
 
@@ -161,13 +161,13 @@ def operator_bounds(name: str, part: Operator) -> Bounds:
 def forward_bounds(
     splitting: str, part: ForwardPart, cocoercivity: float | None, name: str = "cocoercivity_of_h"
 ) -> Bounds:
-    """The constants of a cocoercive forward part; a stated `cocoercivity` counts before its own.
+    """The constants of a cocoercive forward part; a given `cocoercivity` replaces its own.
 
-    `name` is the keyword that states it.
+    `name` is the keyword of that argument.
 
     Raises:
         TypeError: neither a Function nor an Operator. ValueError: its cocoercivity is not known,
-            it has no gradient, or the stated constant is not above 0.
+            it has no gradient, or the given constant is not above 0.
     """
     check_forward_part(splitting, part)
     if cocoercivity is not None and not cocoercivity > 0:
@@ -228,7 +228,7 @@ def check_step(splitting: str, step: float, name: str = "step") -> None:
 
 
 def check_number(splitting: str, step: float, name: str = "step") -> None:
-    """Refuse what is no number in the place of a step: arguments in another order."""
+    """Refuse a step that is no number: the arguments may be in another order."""
     if not isinstance(step, Real) or isinstance(step, bool):
         raise TypeError(
             f"{splitting} needs a number as {name}, got a {type(step).__name__}; mind the order "
@@ -259,7 +259,7 @@ def _refutes_monotonicity(operator: Operator) -> bool:
 
 
 def select_part(part: Any, rows: Tensor) -> Any:
-    """A part on some rows; a tensor, or what has no `select`, has nothing that belongs to rows."""
+    """A part on some rows; a tensor, or a part without `select`, holds no data of rows."""
     if isinstance(part, RowParameter):
         return RowParameter(part.tensor.index_select(0, rows.to(part.tensor.device)))
     if isinstance(part, tuple):

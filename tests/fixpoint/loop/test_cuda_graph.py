@@ -257,5 +257,5 @@ def test_a_state_that_changes_its_shape_is_not_captured(graphs):
     shorter = State(start, start, start)
     with pytest.raises(cuda_graph.NotSettled, match="z changes its shape"):
         cuda_graph.CudaGraph(lambda tree, number: (tree, number), longer, shorter, 1, 2)
-    with pytest.raises(cuda_graph.NotSettled, match="changes its parts"):
+    with pytest.raises(cuda_graph.NotSettled, match="changes its structure"):
         cuda_graph.CudaGraph(lambda tree, number: (tree, number), longer, state, 1, 2)
