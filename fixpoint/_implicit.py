@@ -60,7 +60,7 @@ def implicit(
     Args:
         operator: T, computed by differentiable operations of torch, each row on its own.
         z: zeros of T, or the `Solution` that holds them; a tuple or dict of tensors where T takes
-            one, see `fixpoint.structured`. Rows of a solution that have not converged
+            one, see `fixpoint.trees.structured`. Rows of a solution that have not converged
             (or come to the noise floor) have no implicit gradient: they are named in a warning, T
             is differentiated on the other rows alone (`operator.select`), and no gradient passes
             through them. `solution.z` counts as a zero in every row.

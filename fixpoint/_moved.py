@@ -1,7 +1,7 @@
 """Old names of modules and classes: they work for one release, with a DeprecationWarning.
 
 The old name of a module stands in `sys.modules` from the start, so that importing it loads nothing;
-the first attribute that is asked of it loads the module where it is now.
+the first access to one of its attributes loads the module from its new place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Moved(ModuleType):
         vars(self).update(_package=package, _new=new)
 
     def __getattr__(self, name: str) -> Any:
-        # The import system and inspect ask every entry of sys.modules for these.
+        # The import system and inspect look these up in every entry of sys.modules.
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         try:

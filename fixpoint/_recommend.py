@@ -21,7 +21,7 @@ _MEMORY = 20
 
 @dataclass(frozen=True)
 class Recommendation(Summarised):
-    """An iterator, why, and what was measured.
+    """An iterator, the reasons for it, and the measurements.
 
     Attributes:
         iterator: ready for `solve`.
@@ -30,7 +30,7 @@ class Recommendation(Summarised):
         cocoercivity: least pairwise ratio seen in any row, an upper estimate of beta; None where
             no value of T differed from another.
         rate: slowest linear rate of the residual seen in any row; below 1 where all rows fall.
-        z: (batch, *shape), the best points of the probe: a start that is already paid for.
+        z: (batch, *shape), the best points of the probe: a better start at no further cost.
     """
 
     iterator: Iterator[Any]

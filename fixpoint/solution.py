@@ -39,9 +39,9 @@ class Solution(Summarised):
         history: residuals and measurements, iteration by iteration.
         monitors: the report of each monitor, in the order given.
         statistics: counts that the iterator keeps, per row.
-        displacement: (batch, *shape), T at the last iterate of rows that end as NO_ZERO, which
-            for forward steps of an averaged operator tends to the least displacement there is;
-            NaN in other rows, None where there is no such row.
+        displacement: (batch, *shape), T at the last iterate of rows that end as NO_ZERO. For
+            forward steps of an averaged operator it tends to the least displacement. NaN in other
+            rows; None if there is no such row.
         graph: with `cuda_graph=True`, how many iterations were replayed, or why none.
     """
 

@@ -1,9 +1,9 @@
 """Stop rules: each decides, row by row, whether the iteration ends.
 
-`solve` always applies `NonFinite`, the rules of `fixpoint.residual` and `Divergence`; others are
-passed as `stop=(Stagnation(), ...)`, and a `Divergence` among them takes the place of the default
-one. Rules see accepted iterates: a trial that a method refuses changes nothing. A rule is a frozen
-dataclass; what it remembers is a tree of per-row tensors that `solve` carries for it.
+`solve` always applies `NonFinite`, the rules of `fixpoint.loop.residual` and `Divergence`; others
+are passed as `stop=(Stagnation(), ...)`, and a `Divergence` among them takes the place of the
+default one. Rules see accepted iterates: a trial that a method refuses changes nothing. A rule is a
+frozen dataclass; what it remembers is a tree of per-row tensors that `solve` carries for it.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def _scale(
 class Below(StopRule):
     """Converged: `||T z|| <= level`, for users who know what is small for their T.
 
-    The tolerances of `solve` also require that the residual keeps falling; see `fixpoint.residual`.
+    The tolerances of `solve` also require that the residual keeps falling; see
+    `fixpoint.loop.residual`.
 
     Args:
         level: at least 0, in the units of T; a number or (batch,).

@@ -9,10 +9,11 @@ refused extrapolation is followed by the forward step a - beta r; `fixpoint.iter
 when the next one is tried. Every step costs one evaluation.
 
 The lengths of both steps are the row's own; see `fixpoint.iterators.anderson_lengths`. On linear
-problems with full memory the iteration needs the evaluations of GMRES. Why the weights come from a
-Gram matrix says `fixpoint.iterators.least_squares`. The counters of refusals point to the knobs:
-`rejected_residual` to `largest_rise`, `rejected_weights` to `regularization` and `memory`,
-`shortened` to `mixing`, `left` to `patience`; `rejected_nonfinite` to T.
+problems with full memory the iteration needs the evaluations of GMRES.
+`fixpoint.iterators.least_squares` says why the weights come from a Gram matrix. The counters of
+refusals point to hyper-parameters: `rejected_residual` to `largest_rise`, `rejected_weights` to
+`regularization` and `memory`, `shortened` to `mixing`, `left` to `patience`. `rejected_nonfinite`
+points to T.
 
 Safeguard. With r_a the residual at the anchor, an extrapolation z' stands if
 
@@ -30,10 +31,11 @@ Krasnoselskii-Mann iteration with summable errors (Combettes, 2001); else b_k ->
 goes back to its best point for the n-th time, that is at most D_0 + n c from a zero; q^n steps
 follow, q > 1, which bring the residual to (D_0 + n c) / (beta q^(n/2)); or it fell to a tenth.
 
-Where an evaluation of T yields more than T z, gamma may minimize that instead: the deviation
-p = Q(D(z)) - x of a decoded picture, say, with T z = E(x + p) - E(x). The steps still go along T,
-the weights come from the data: a nonlinear AB-GMRES (Hayami, Yin & Ito, SIAM J. Matrix Anal. Appl.
-2010), with the encoder for B. Then it is ||p|| that is compared, and beta only ever shrinks.
+If an evaluation of T yields more than T z, gamma may minimize that instead: for example the
+deviation p = Q(D(z)) - x of a decoded picture, with T z = E(x + p) - E(x). The steps still go along
+T, the weights come from the data: a nonlinear AB-GMRES (Hayami, Yin & Ito, SIAM J. Matrix Anal.
+Appl. 2010), with the encoder for B. Then ||p|| is compared in place of ||T z||, and beta never
+grows.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ class AndersonState(AnchoredState):
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
     rejected_weights: Int[Tensor, " batch"]  # extrapolations with columns left out
     shortened: Int[Tensor, " batch"]  # forward steps too long: the mixing shrank
-    left: Int[Tensor, " batch"]  # returns to the best point: extrapolations got nowhere
+    left: Int[Tensor, " batch"]  # returns to the best point: extrapolations made no progress
 
     counters: ClassVar = (
         "rejected_residual",
@@ -107,12 +109,12 @@ class Anderson(Iterator[AndersonState]):
         mixing: beta, the step of the underlying forward step.
         regularization: added to the unit diagonal of the scaled normal equations; raised to the
             rounding level of float64 where it is below.
-        safeguard: refuse points by their residual, and leave extrapolations that get nowhere.
+        safeguard: refuse points by their residual, and pause extrapolations without progress.
         shrink: factor on a row's mixing after a forward step that raised the residual (or what is
             minimized instead), in (0, 1]; 1 keeps it, and accepts every forward step.
         largest_weight: the oldest differences are left out until no weight is above it.
         largest_rise: residual of an extrapolation over the least one, at most; 1 accepts no rise.
-        patience: evaluations without progress until extrapolations are left; at least as many as
+        patience: evaluations without progress until extrapolations pause; at least as many as
             there are differences.
         minimize: "residual" for T z, or the name of a tensor that `Operator.evaluate` measures, as
             "deviation" of a `DecoderInversion`: what the weights minimize.

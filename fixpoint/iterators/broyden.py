@@ -114,7 +114,7 @@ class Broyden(Iterator[BroydenState]):
         largest_rise: residual of a quasi-Newton point over the least one accepted, at most; 1 to
             accept none that rises.
         largest_step: length of a quasi-Newton step over that of the forward step, at most.
-        patience: evaluations without progress until quasi-Newton steps are left.
+        patience: evaluations without progress until quasi-Newton steps pause.
     """
 
     memory: int = 10

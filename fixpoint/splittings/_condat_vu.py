@@ -5,7 +5,7 @@
     y^{k+1} = prox_{sigma g*}(y^k + sigma K (2 x^{k+1} - x^k))
 
 Condition: 1/tau - sigma ||K||^2 > L/2 for 1/L-cocoercive B (Condat, theorem 3.1; his relaxations
-are below 1/theta). Forward-backward in the metric M of `primal_dual.py`: there M^{-1} B is
+are below 1/theta). Forward-backward in the metric M of `PrimalDual`: there M^{-1} B is
 k-cocoercive, k = (1/tau - sigma ||K||^2)/L, and S is 1/(2 - 1/(2 k))-averaged. Without h it is
 PDHG, without g forward-backward, K small; the constant is sharp there.
 

@@ -7,7 +7,7 @@ f(x) + <K x, y> - g*(y).
 
 Condition: tau sigma ||K||^2 <= 1 (Chambolle & Pock prove < 1; for equality Condat 2013, theorem
 3.3, where the norm of the metric is but a seminorm). S is the resolvent of the saddle point
-operator in the metric M of `primal_dual.py`, and 1/2-averaged there.
+operator in the metric M of `PrimalDual`, and 1/2-averaged there.
 
 For convex functions f and g the plain iteration, z - T z, converges for tau sigma ||K||^2 < 4/3
 (He, Ma, Xu & Yuan, SIAM J. Imaging Sci. 2022; Li & Yan, On the improved conditions for some
