@@ -22,14 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.splittings._primal_dual import ROUNDING, PrimalDual
+from fixpoint.splittings.bounds import backward_bounds, forward_bounds
 from fixpoint.splittings.linear import Linear
-from fixpoint.splittings.parts import (
-    BackwardPart,
-    ForwardPart,
-    backward_bounds,
-    forward,
-    forward_bounds,
-)
+from fixpoint.splittings.steps import BackwardPart, ForwardPart, forward
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.splittings.parts import ForwardPart, check_forward_step, forward, forward_bounds
+from fixpoint.splittings.bounds import check_forward_step, forward_bounds
 from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import ForwardPart, forward
 
 
 @dataclass(frozen=True, eq=False)

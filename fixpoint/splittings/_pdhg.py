@@ -35,8 +35,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.splittings._primal_dual import ROUNDING, PrimalDual
+from fixpoint.splittings.bounds import backward_bounds
 from fixpoint.splittings.linear import Linear
-from fixpoint.splittings.parts import BackwardPart, backward_bounds
+from fixpoint.splittings.steps import BackwardPart
 
 LIMIT = 4 / 3  # of tau sigma ||K||^2 for convex functions
 

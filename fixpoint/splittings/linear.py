@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from fixpoint.kernels import row_dot, row_norm
 from fixpoint.proximal import RowParameter
 from fixpoint.proximal.row_algebra import flat, product
-from fixpoint.splittings.parts import select_part
+from fixpoint.splittings.steps import select_part
 from fixpoint.trees.rows import expand_rows
 
 

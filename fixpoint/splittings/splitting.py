@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.operator import Operator
-from fixpoint.splittings.parts import Bounds, select_part
+from fixpoint.splittings.bounds import Bounds
+from fixpoint.splittings.steps import select_part
 from fixpoint.summary import Summarised
 
 

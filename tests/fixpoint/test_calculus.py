@@ -344,6 +344,6 @@ def test_a_splitting_states_nothing_for_a_part_that_is_hypomonotone():
     with pytest.raises(ValueError, match="must be monotone"):
         splittings.DouglasRachford(A, proximal.L1(1.0), 1.0)
     B = as_operator(lambda z: z, strong_monotonicity=-0.2, lipschitz=1.0)
-    bounds = splittings.parts.operator_bounds("B", B)
+    bounds = splittings.bounds.operator_bounds("B", B)
     assert not bounds.monotone
     assert bounds.strong == 0

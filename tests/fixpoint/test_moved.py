@@ -42,6 +42,8 @@ def test_the_observations_keep_the_names_that_two_classes_had():
         ("fixpoint.recommend", "recommend", "import recommend from fixpoint;"),
         ("fixpoint.checkpoint", "Checkpoint", "import Checkpoint from fixpoint;"),
         ("fixpoint.splittings.admm", "ADMM", "import ADMM from fixpoint.splittings;"),
+        ("fixpoint.splittings.parts", "Bounds", "Bounds is in fixpoint.splittings.bounds now;"),
+        ("fixpoint.splittings.parts", "select_part", "select_part is in fixpoint.splittings.steps"),
         ("fixpoint.rows", "where_rows", "where_rows is in fixpoint.trees.rows now;"),
     ],
 )

@@ -1,10 +1,4 @@
-"""What a splitting is made of: backward parts, forward parts, and what is known of them.
-
-A backward part A enters through its resolvent J_{sA} = (I + s A)^{-1}: a `proximal.Function` g, of
-which A is the subdifferential and J_{sA} = prox_{s g}, any object with `prox(z, step)`, or, for a
-monotone A that is no subdifferential, an `Operator` whose resolvent is known or any object with
-`resolvent(step)`. A forward part B is evaluated: a smooth `Function`, through its gradient, or an
-`Operator`.
+"""What is known of the parts of a splitting: their constants, and the steps that these allow.
 
 `Bounds` holds the constants of one part. In a scaled relative graph (Ryu, Hannah & Yin, Math.
 Program. 2022) they are discs about the real axis, and the rates below are distances in them.
@@ -13,39 +7,16 @@ Program. 2022) they are discs about the real axis, and the rates below are dista
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from fixpoint.algebra.affine import affine_form
 from fixpoint.constants.region import Region
 from fixpoint.operator import Operator
-from fixpoint.proximal import Function, RowParameter, SeparableSum
-
-
-@runtime_checkable
-class Proximable(Protocol):
-    """`prox(z, step)`; may carry `strong_convexity`, `smoothness` and `select(rows)`."""
-
-    def prox(self, z: Tensor, step: float, /) -> Tensor: ...
-
-
-@runtime_checkable
-class Resolvable(Protocol):
-    """`resolvent(step)`, which returns the map J_{sA}; may carry `strong_monotonicity` and
-    `cocoercivity`. If that map holds data of rows, it has a `select(rows)`."""
-
-    def resolvent(self, step: float, /) -> Callable[[Tensor], Tensor]: ...
-
-
-BackwardPart: TypeAlias = Function | Operator | Proximable | Resolvable
-BackwardStep: TypeAlias = Callable[[Tensor], Tensor]
-ForwardPart: TypeAlias = Function | Operator
+from fixpoint.proximal import Function, SeparableSum
+from fixpoint.splittings.steps import BackwardPart, ForwardPart, Proximable, Resolvable
 
 
 @dataclass(frozen=True)
@@ -88,30 +59,6 @@ class Bounds:
             return 1.0
         low, high = step * self.strong, step * self.smooth
         return max((1 - low) / (1 + low), (high - 1) / (high + 1))
-
-
-@dataclass(frozen=True, eq=False)
-class ProximalStep:
-    """z -> prox_{s g}(z)."""
-
-    part: Proximable
-    step: float
-
-    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        return self.part.prox(z, self.step)
-
-    def select(self, rows: Tensor) -> ProximalStep:
-        return ProximalStep(select_part(self.part, rows), self.step)
-
-
-def backward_step(part: BackwardPart, step: float) -> BackwardStep:
-    """J_{sA}, computed once: a resolvent may need a decomposition."""
-    return ProximalStep(part, step) if isinstance(part, Proximable) else part.resolvent(step)
-
-
-def forward(part: ForwardPart, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-    """B z."""
-    return part.gradient(z) if isinstance(part, Function) else part(z)
 
 
 def backward_bounds(name: str, part: BackwardPart) -> Bounds:
@@ -256,14 +203,3 @@ def _refutes_monotonicity(operator: Operator) -> bool:
         return form.matrix < 0
     values = torch.linalg.eigvalsh(form.matrix + form.matrix.mT)
     return float(values[0]) < -1e-10 * float(values.abs().max())
-
-
-def select_part(part: Any, rows: Tensor) -> Any:
-    """A part on some rows; a tensor, or a part without `select`, holds no data of rows."""
-    if isinstance(part, RowParameter):
-        return RowParameter(part.tensor.index_select(0, rows.to(part.tensor.device)))
-    if isinstance(part, tuple):
-        return tuple(select_part(each, rows) for each in part)
-    if isinstance(part, Tensor) or not hasattr(part, "select"):
-        return part
-    return part.select(rows)
