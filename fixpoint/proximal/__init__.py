@@ -1,6 +1,6 @@
 """Closed convex functions of one row with their proximal operators.
 
-`function.py` has the interface, `algebra.py` what keeps a proximal operator exact.
+`function.py` has the interface, `algebra.py` the operations that keep a proximal operator exact.
 """
 
 from fixpoint._moved import renamed as _renamed

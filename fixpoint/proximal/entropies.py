@@ -2,8 +2,8 @@
 
 Their proximal points solve an equation in one unknown for every coordinate. Newton's method finds
 the root from a start that is proved to be close, in a fixed number of steps. Autograd sees the last
-two steps alone: from the root, two steps of Newton's method have the first two derivatives of the
-root, whatever led there.
+two steps only: two steps of Newton's method from the root have the first two derivatives of the
+root.
 """
 
 from __future__ import annotations

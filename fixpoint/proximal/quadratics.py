@@ -1,4 +1,4 @@
-"""Squared norms and what is built of them; all smooth."""
+"""Squared norms and functions made of them; all smooth."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Clamping and thresholding, with the derivatives of what they compute.
 
-Each map here is linear on pieces. The result tells which piece a point lies on, and the derivative
+Each map here is piecewise linear. The result shows on which piece a point lies, and the derivative
 is that of this piece. A set that is a single point, and a threshold of 0, leave fewer pieces: the
 derivative there is 0, and 1.
 """
