@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from killed_runs import METHODS, Killed, Mortal, Pair, assert_same, run
 from problems import Counting, problem
+from recorded_graphs import recorded
 from torch import Tensor
 
 from fixpoint import (
@@ -345,8 +346,6 @@ def test_any_number_of_interruptions_leaves_no_trace(name):
 
 
 def test_replayed_iterations_are_saved_between_replays(tmp_path, monkeypatch):
-    from tests.fixpoint.test_cuda_graph import recorded
-
     monkeypatch.setattr(cuda_graph, "capture", recorded)
     operator, _, z0 = problem(rows=3)
     adam = Adam(schedule=schedules.constant(0.05))

@@ -1,8 +1,4 @@
-"""Iterations replayed from a graph, without a GPU: make_fx takes the place of a CUDA graph.
-
-Like one, it records the tensor operations of a block on given memory and the numbers it met on the
-host, refuses what reads a tensor's value, and repeats that, whatever Python would do by then.
-"""
+"""Iterations replayed from a graph, without a GPU; see `recorded_graphs`."""
 
 import math
 from contextlib import contextmanager, nullcontext
@@ -10,27 +6,13 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 from problems import ITERATORS, Counting, problem
-from torch.fx.experimental.proxy_tensor import make_fx
+from recorded_graphs import recorded
 
 from fixpoint import Adam, ForwardStep, Status, as_operator, schedules, solve
 from fixpoint.iterator import State
 from fixpoint.loop import cuda_graph
 from fixpoint.monitors import Cocoercivity, Convergence, Fejer
 from fixpoint.stop import Stagnation
-
-
-def recorded(block, memory):
-    before = [tensor.clone() for tensor in memory]
-    program = make_fx(block)(memory)
-    for tensor, value in zip(memory, before, strict=True):
-        tensor.copy_(value)
-    results = [value.clone() for value in program([tensor.clone() for tensor in memory])]
-
-    def replay():
-        for old, new in zip(results, program(memory), strict=True):
-            old.copy_(new)
-
-    return results, replay
 
 
 @pytest.fixture
