@@ -4,9 +4,21 @@ from __future__ import annotations
 
 MOVED = {
     "attribute_command": "fixpoint.adapters.commands.attribute",
-    "attribution": "fixpoint.adapters.provenance.attribution",
+    "attribution": (
+        "fixpoint.adapters.provenance.attribution",
+        "fixpoint.adapters.provenance.attribution_score",
+        "fixpoint.adapters.provenance.calibration",
+        "fixpoint.adapters.provenance.observed_pictures",
+    ),
     "autoencoder": "fixpoint.adapters.autoencoders.autoencoder",
-    "autoencoder_classes": "fixpoint.adapters.autoencoders.diffusers_classes",
+    "autoencoder_classes": (
+        "fixpoint.adapters.autoencoders.diffusers_classes",
+        "fixpoint.adapters.autoencoders.convention",
+        "fixpoint.adapters.autoencoders.encoding",
+        "fixpoint.adapters.autoencoders.decoding",
+        "fixpoint.adapters.autoencoders.scaling",
+        "fixpoint.adapters.autoencoders.extents",
+    ),
     "autoencoder_folder": "fixpoint.adapters.autoencoders.folder",
     "autoencoder_sizes": "fixpoint.adapters.autoencoders.sizes",
     "bit_depth": "fixpoint.adapters.pictures.bit_depth",
@@ -44,7 +56,12 @@ MOVED = {
     "sampling": "fixpoint.adapters.diffusion.sampling",
     "sampling_steps": "fixpoint.adapters.diffusion.sampler_steps",
     "tree_ring": "fixpoint.adapters.provenance.tree_ring",
-    "verify": "fixpoint.adapters.verification.verify",
+    "verify": (
+        "fixpoint.adapters.verification.verify",
+        "fixpoint.adapters.verification.results",
+        "fixpoint.adapters.verification.methods",
+        "fixpoint.adapters.verification.terminal_table",
+    ),
     "verify_crops": "fixpoint.adapters.verification.crops",
     "verify_findings": "fixpoint.adapters.verification.findings",
     "verify_page": "fixpoint.adapters.verification.page",

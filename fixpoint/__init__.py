@@ -1,4 +1,13 @@
-"""Zeros and fixed points of black-box operators, one row at a time."""
+"""Zeros and fixed points of black-box operators, one row at a time.
+
+    operator = fixpoint.as_operator(function)       # the problem: T z = 0
+    solution = fixpoint.solve(operator, z0)         # the points, and how every row ended
+
+Everything that a user names is here, or in `algebra`, `calculus`, `iterators`, `monitors`,
+`proximal`, `schedules`, `splittings`, `stop`, `synthetic`, `testing` and `theory`. A module whose
+public object has the same name is private (`fixpoint.solve` is the function): import the object
+from here. `fixpoint.adapters` inverts autoencoders and diffusion models.
+"""
 
 from fixpoint import algebra, calculus, monitors, schedules, splittings, stop, synthetic, theory
 from fixpoint._default_iterator import default_iterator
@@ -7,7 +16,7 @@ from fixpoint._moved import moved as _moved
 from fixpoint._moved_modules import MOVED as _MOVED
 from fixpoint._recommend import Recommendation, recommend
 from fixpoint._solve import solve
-from fixpoint.algebra import Identity, product, subdifferential
+from fixpoint.algebra import IdentityOperator, product, subdifferential
 from fixpoint.checkpoints.checkpoint import Checkpoint
 from fixpoint.inner_solves.inner_solve import InnerSolve as _InnerSolve  # noqa: F401  registers itself
 from fixpoint.inner_solves.row_systems import ImplicitWarning
@@ -42,7 +51,7 @@ __all__ = [
     "ForwardStep",
     "Halpern",
     "History",
-    "Identity",
+    "IdentityOperator",
     "ImplicitWarning",
     "InertialKM",
     "Iterate",
@@ -75,4 +84,4 @@ __all__ = [
     "theory",
 ]
 
-__getattr__ = _moved(__name__, _MOVED)
+__getattr__ = _moved(__name__, _MOVED, {"Identity": "IdentityOperator"})

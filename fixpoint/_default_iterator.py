@@ -1,4 +1,4 @@
-"""The iterator of `solve(operator, z0)`, by what is declared of the operator."""
+"""The iterator of `solve(operator, z0)`, chosen by the declared constants of the operator."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _SHARE = 0.9  # of 1/L, for extragradient steps
 def default_iterator(operator: Operator, z0: Float[Tensor, "batch *shape"]) -> Iterator[Any]:
     """Safeguarded Anderson acceleration that adapts, or extragradient steps.
 
-    - T monotone and Lipschitz, and no more (as a skew T): extragradient steps of 0.9/L.
-    - Else Anderson with 20 differences, or 5 where 20 would take more than 256 MiB. Its forward
-      steps have the best size for the constants that are declared, see `theory.best_step_size`, or
-      1 where there are none; it finds T's scale by itself. It accepts rises up to a hundredfold,
-      and leaves extrapolations that get nowhere; see `fixpoint.iterators.trials`.
+    - If T is declared monotone and Lipschitz and no more (a skew T, say): extragradient steps of
+      0.9/L.
+    - Otherwise Anderson with 20 differences, or with 5 if 20 would take more than 256 MiB. Its
+      forward steps have the best size for the declared constants, see `theory.best_step_size`, or 1
+      without any; it finds T's scale by itself. It accepts rises up to a hundredfold,
+      and pauses extrapolations without progress; see `fixpoint.iterators.trials`.
     """
     mu, lipschitz = operator.strong_monotonicity, operator.lipschitz
     step = theory.best_step_size(operator)

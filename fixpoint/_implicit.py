@@ -4,7 +4,7 @@ At a zero, T(z*, theta) = 0, and with J = dT/dz there
 
     dz*/dtheta = -J^{-1} dT/dtheta,   so that   (dz*/dtheta)^T g = -(dT/dtheta)^T w,  J^T w = g.
 
-How z* was found does not matter: no iteration is kept, only the graph of one evaluation of T. Rows
+How z* was found does not matter: only the graph of one evaluation of T is kept. Rows
 are independent, so that J is block diagonal, and one vector-Jacobian product of the batch serves
 all rows. This is how deep-equilibrium models are trained (Bai, Kolter & Koltun, NeurIPS 2019).
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fixpoint.inner_solves.linearization import (
     Linearization,
-    Recorded,
+    RecordedGraph,
     Transformed,
     forward_mode,
     under_transforms,
@@ -49,7 +49,7 @@ def implicit(
     through one evaluation of T: to the parameters of its modules, to per-row data, to whatever
     requires a gradient. The starting point of the run gets none: a zero does not depend on it.
 
-    The size of g is of no account: every row is solved for g / ||g||, and one with g = 0 has w = 0.
+    The size of g does not matter: every row is solved for g / ||g||, and w = 0 for g = 0.
     In backward, a row whose w does not reach the tolerance is named in a warning, and the best w
     found is used. A row whose g or J is not finite is named, too, and has NaN for w.
 
@@ -60,10 +60,10 @@ def implicit(
     Args:
         operator: T, computed by differentiable operations of torch, each row on its own.
         z: zeros of T, or the `Solution` that holds them; a tuple or dict of tensors where T takes
-            one, see `fixpoint.structured`. Rows of a solution that have not converged
+            one, see `fixpoint.trees.structured`. Rows of a solution that have not converged
             (or come to the noise floor) have no implicit gradient: they are named in a warning, T
             is differentiated on the other rows alone (`operator.select`), and no gradient passes
-            through them. `solution.z` is taken at its word in every row.
+            through them. `solution.z` counts as a zero in every row.
         method: for J^T w = g: "gmres"; "neumann", the series sum_k (I - J^T)^k g, which converges
             where I - T contracts; "anderson", that series accelerated; or any iterator.
         rtol: on `||J^T w - g||`, relative to `||g||`; None for 1e-5, or for the rounding of z's
@@ -145,7 +145,7 @@ def _implicit(
     transformed = under_transforms()
     if not (torch.is_grad_enabled() or transformed or forward_mode()) or len(z) == 0:
         return z
-    linearized: type[Linearization] = Transformed if transformed else Recorded
+    linearized: type[Linearization] = Transformed if transformed else RecordedGraph
     if rows is None or len(rows) == len(z):
         return zero_of(linearized(operator, z), z, solver, None)
     with torch.no_grad():

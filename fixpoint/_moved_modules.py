@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOVED = {
+MOVED: dict[str, str | tuple[str, ...]] = {
     "algebra.subdifferential": "fixpoint.algebra._subdifferential",
     "certificate": "fixpoint.monitors.certificate",
     "checkpoint": "fixpoint.checkpoints.checkpoint",
@@ -30,6 +30,7 @@ MOVED = {
     "splittings.forward_backward": "fixpoint.splittings._forward_backward",
     "splittings.forward_backward_forward": "fixpoint.splittings._forward_backward_forward",
     "splittings.gradient": "fixpoint.splittings._gradient",
+    "splittings.parts": ("fixpoint.splittings.bounds", "fixpoint.splittings.steps"),
     "splittings.pdhg": "fixpoint.splittings._pdhg",
     "splittings.peaceman_rachford": "fixpoint.splittings._peaceman_rachford",
     "splittings.primal_dual": "fixpoint.splittings._primal_dual",

@@ -14,13 +14,14 @@ from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, ForwardStep
 from fixpoint.monitors import Cocoercivity, Convergence
 from fixpoint.operator import Operator
+from fixpoint.summary import Summarised
 
 _MEMORY = 20
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """An iterator, why, and what was measured.
+class Recommendation(Summarised):
+    """An iterator, the reasons for it, and the measurements.
 
     Attributes:
         iterator: ready for `solve`.
@@ -29,7 +30,7 @@ class Recommendation:
         cocoercivity: least pairwise ratio seen in any row, an upper estimate of beta; None where
             no value of T differed from another.
         rate: slowest linear rate of the residual seen in any row; below 1 where all rows fall.
-        z: (batch, *shape), the best points of the probe: a start that is already paid for.
+        z: (batch, *shape), the best points of the probe: a better start at no further cost.
     """
 
     iterator: Iterator[Any]

@@ -3,7 +3,7 @@
 Rows are independent. Each leaves the batch when a stop rule ends it, so that the cost of a run is
 the sum of what its rows need. On a GPU nothing is read back to the host inside an iteration: the
 flags are looked at every `check_every` iterations, and rows that ended in between are frozen.
-Those iterations can also be replayed from one CUDA graph. `fixpoint.loop` carries a run out.
+Those iterations can also be replayed from one CUDA graph. `fixpoint.loop` has the run itself.
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ def solve(
     """Look for a zero of `operator` from `z0`, each row on its own.
 
     A row has converged when `||T z|| <= atol + rtol ||T z0||` at the point that is returned, and
-    the residual was still on its way to less than half of that, so that no row is taken for
-    converged whose residual tends to a positive limit. A residual at the level of T's rounding at
-    that point counts as zero, and has a status of its own. See `fixpoint.residual`.
+    the extrapolated limit of its residual is below 0.6 of it: no row counts as converged whose
+    residual tends to a positive limit. A residual at the level of T's rounding at
+    that point counts as zero, and has a status of its own. See `fixpoint.loop.residual`.
 
     Args:
         operator: T; wrap a function with `as_operator`.
         z0: (batch, *shape), floating point and finite; or a tuple or dict of such tensors, with T
-            from such trees to such trees, see `fixpoint.structured`.
+            from such trees to such trees, see `fixpoint.trees.structured`.
         iterator: the method, as `ForwardStep(step_size=1.0)`; by default safeguarded Anderson
             acceleration that adapts, or extragradient steps where T is declared monotone and
             Lipschitz and no more: see `default_iterator`.
         rtol: tolerance on the residual, relative to that at `z0`, in [0, 1).
         atol: absolute tolerance on it, at least 0, a number or (batch,). With both at 0 only a
             residual of 0 ends a row as converged.
-        max_iterations: steps at most; a row that gets there has not succeeded. It ends as NO_ZERO
-            where its residual tends to a positive limit; see `Solution.displacement`.
+        max_iterations: steps at most; a row that reaches this limit has not succeeded. It ends as
+            NO_ZERO if its residual tends to a positive limit; see `Solution.displacement`.
         stop: further stop rules; the first one that fires gives the status. A `Divergence` among
             them takes the place of the default one.
         monitors: observers, whose reports stand in `solution.monitors`.
-        keep: what a row returns that ended without success: "best" (least residual), "last", or the
+        keep: what a row without success returns: "best" (least residual), "last", or the
             point where a number that `Operator.evaluate` measures under this name was least.
         callback: called with every `Iterate`; its return value is ignored.
         progress: show a progress bar on standard error.
@@ -81,11 +81,11 @@ def solve(
         check_every: iterations between two looks at the flags; 1 on the CPU and 5 elsewhere
             unless given.
         cuda_graph: capture `check_every` iterations and replay them, for small states on a GPU,
-            whose time is that of its launches. T must compute the same way each time and read
-            nothing back to the host. Where iterations cannot be captured they are made one by
+            where launches take most of the time. T must compute the same way each time and read
+            nothing back to the host. If iterations cannot be captured they are made one by
             one, and `solution.graph` says why. Rows leave when half of them have ended.
-        checkpoint: a file in which the run saves itself, and from which it goes on, bit for bit,
-            where it was interrupted; see `Checkpoint`.
+        checkpoint: a file in which the run saves itself, and from which an interrupted run
+            continues, bit for bit; see `Checkpoint`.
 
     Raises:
         TypeError, ValueError: an argument is not usable; nothing was evaluated yet. The file of
@@ -131,7 +131,7 @@ def solve(
 def _rules(rtol: float, atol: float | Tensor, stop: Sequence[StopRule]) -> tuple[StopRule, ...]:
     """Every rule of a run; the first that fires decides."""
     within = Residual(rtol=rtol, atol=atol)
-    # With no tolerance at all the caller wants the iterations, not their end.
+    # With no tolerance at all the user wants every iteration.
     rounding = (RoundingLevel(),) if rtol > 0 or bool(torch.as_tensor(atol).any()) else ()
     diverged = () if any(isinstance(rule, Divergence) for rule in stop) else (Divergence(),)
     return (NonFinite(), within, *rounding, *stop, *diverged, PositiveLimit())

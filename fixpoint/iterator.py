@@ -1,4 +1,4 @@
-"""The method: turns one state into the next, and knows neither loop nor stopping rule."""
+"""The method: it turns one state into the next, and knows neither loop nor stop rule."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fixpoint.kernels import RowSums
 from fixpoint.operator import Operator
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import select_rows
 
 
@@ -20,7 +21,7 @@ class TheoremWarning(UserWarning):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the loop asks of the next step. A method may ignore it: it saves passes over memory."""
+    """What the loop wants from the next step. A method may ignore it; using it saves passes."""
 
     pairs: bool = False  # monitors want the sums of successive points
     done: Bool[Tensor, " batch"] | None = None  # rows that have ended and not left yet
@@ -28,15 +29,15 @@ class Request:
 
 
 @dataclass(frozen=True)
-class State:
+class State(Summarised):
     """What a run knows: tensors with the batch first, and numbers shared by all rows.
 
     A safeguarded method may refuse the point where it evaluated T last. Then `accepted` is False
     in that row, `point` and `residual` are those of the refused trial, and `z` is still the iterate
     that was accepted before. Stop rules and the best point go by accepted iterates alone.
 
-    Methods whose update is one fused pass make the next update as soon as T is known, since that
-    pass yields the sums of this iterate, too: `sums`. Where there are none, the loop takes them.
+    Methods whose update is one fused pass make the next update as soon as T is known: that pass
+    also yields the sums of this iterate, `sums`. If there are none, the loop computes them.
     """
 
     z: Float[Tensor, "batch *shape"]  # the iterate
@@ -51,7 +52,7 @@ class State:
         return select_rows(self, rows)
 
     def asked(self) -> dict[str, Any]:
-        """What was asked of the step from this state, as the kernels of updates take it."""
+        """The request of the loop as keyword arguments of an update's kernel."""
         if self.request is None:
             return {}
         previous = (self.point, self.residual) if self.request.pairs else None
@@ -64,8 +65,8 @@ StateT = TypeVar("StateT", bound=State)
 class Iterator(ABC, Generic[StateT]):
     """A method for finding a zero of an operator.
 
-    Subclasses are frozen dataclasses of hyper-parameters, checked in `__post_init__`. Rows never
-    meet: whatever `step` computes for a row depends on that row alone.
+    Subclasses are frozen dataclasses of hyper-parameters, checked in `__post_init__`. Rows are
+    independent: what `step` computes for a row depends on that row alone.
     """
 
     @abstractmethod
@@ -77,5 +78,5 @@ class Iterator(ABC, Generic[StateT]):
         """The next state. `state` is left untouched."""
 
     def statistics(self, state: StateT) -> dict[str, Tensor]:
-        """Counts per row worth telling the user, as how often a safeguard stepped in."""
+        """Counts per row for the user, as how often a safeguard refused a point."""
         return {}

@@ -34,8 +34,9 @@ class Operator(OperatorAlgebra, ABC):
     - `averagedness` theta: `I - T = (1 - theta) I + theta N` with N nonexpansive; above 1, I - T is
       averaged conically
 
-    Operators make operators, with what is known of their constants: `2 * T`, `T + S`, `T - b`,
-    `T @ S`, `T.complement`, `T.resolvent(step)` and the other methods of `OperatorAlgebra`.
+    Operations on operators give operators, with the constants that follow: `2 * T`, `T + S`,
+    `T - b`, `T @ S`, `T.complement`, `T.resolvent(step)` and the other methods of
+    `OperatorAlgebra`.
     """
 
     cocoercivity: float | None = None
@@ -96,8 +97,8 @@ class FunctionOperator(Operator):
 class _RowsOfFunction(FunctionOperator):
     """Some rows of a callable without declared per-row tensors.
 
-    The callable is tried on these rows alone. Where that does not give their shape back, it
-    closes over tensors of the full batch, and is evaluated on a full batch: right, but no cheaper.
+    The callable is tried on these rows alone. If the result has another shape, the callable closes
+    over tensors of the full batch, and is evaluated on a full batch: correct, but no cheaper.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The operations on operators, as methods that `Operator` inherits.
 
-What they make is in `fixpoint.algebra`, imported when it is asked for; the constants of the result
-are those of `fixpoint.calculus`.
+The classes of the results are in `fixpoint.algebra`, imported at the first use; their constants
+follow from `fixpoint.calculus`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class OperatorAlgebra:
     """Scaling, sums, composition, inverse, resolvent; for T and S below, operators.
 
-    The results keep what is known of the constants, by the sharp rule where there is one, and
-    state None where nothing is known. They act on what T acts on: a tensor with the batch first,
-    or a tree of such tensors.
+    The constants of a result follow by the sharp rule where there is one, and are None where
+    nothing is known. A result acts on what T acts on: a tensor with the batch first, or a tree of
+    them.
     """
 
     def __mul__(self: Any, factor: float) -> Operator:
@@ -38,7 +38,7 @@ class OperatorAlgebra:
         return NotImplemented if not _is_number(divisor) else self * (1 / divisor)
 
     def __neg__(self: Any) -> Operator:
-        """-T. Of the constants only the Lipschitz constant is left; `S - T` knows more."""
+        """-T. Of the constants it keeps only the Lipschitz constant; `S - T` keeps more."""
         return self * -1.0
 
     def __add__(self: Any, other: Any) -> Operator:
@@ -92,9 +92,9 @@ class OperatorAlgebra:
 
     def translated(self: Any, shift: Any) -> Operator:
         """z -> T(z - shift): the zeros move by `shift`, per-row values of the shape of z."""
-        from fixpoint.algebra.linear import Translated
+        from fixpoint.algebra.linear import TranslatedOperator
 
-        return Translated(self, shift)
+        return TranslatedOperator(self, shift)
 
     def after(self: Any, inner: Operator) -> Operator:
         """I - (I - T)(I - S) for S = `inner`: one fixed-point step of S, then one of T."""
@@ -105,7 +105,7 @@ class OperatorAlgebra:
     def inverse(self: Any) -> Operator:
         """The inverse of T, where it is known.
 
-        That is for `synthetic.Affine` and what is made of it, for the subdifferential of a
+        It is known for `synthetic.Affine` and what is made of it, for the subdifferential of a
         function with a smooth conjugate, and for multiples, shifts, compositions, products and
         inverses of operators with known inverse.
 
@@ -124,10 +124,10 @@ class OperatorAlgebra:
         In closed form for affine operators and for subdifferentials, whose resolvent is the
         proximal operator, and for multiples, shifts, translations, products, inverses and Yosida
         regularisations of what has one. Otherwise u + step T u = z is solved for every row, by
-        `Anderson`, to a residual of at most tolerance (1 + ||u||); with (1 + step mu) times the
-        error at most. Needed for that: a Lipschitz constant L, and monotonicity or step L < 1. A
-        row that does not get there comes back as NaN, unless rounding is what stops it; `evaluate`
-        tells `inner_residual` and `inner_evaluations`. It can be differentiated, as by
+        `Anderson`, to a residual of at most tolerance (1 + ||u||); the error is at most 1/(1 + step
+        mu) times that. It needs a Lipschitz constant L, and monotonicity or step L < 1. A row that
+        does not reach the tolerance comes back as NaN, unless rounding stops it; `evaluate`
+        measures `inner_residual` and `inner_evaluations`. It can be differentiated, as by
         `fixpoint.implicit`.
 
         Args:
@@ -165,7 +165,7 @@ class OperatorAlgebra:
         return combination(inner, 1 / step, -1 / step)
 
     def _region(self: Any) -> Region:
-        """What the calculus of constants knows of T."""
+        """The region that the calculus of constants knows of T."""
         from fixpoint.constants.region import Region
 
         return Region.of(self)

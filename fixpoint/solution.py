@@ -11,10 +11,11 @@ from torch import Tensor
 
 from fixpoint.monitors.certificate import Certificate, Claim, TheoremReport
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 
 @dataclass(frozen=True)
-class History:
+class History(Summarised):
     """What was measured at every iteration; NaN once a row has left.
 
     `residual_norm` and the tensors in `measured` have shape (iterations + 1, batch): entry 0
@@ -26,7 +27,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(Summarised):
     """How a run ended, row by row; rows in the order of `z0`.
 
     Attributes:
@@ -38,10 +39,10 @@ class Solution:
         history: residuals and measurements, iteration by iteration.
         monitors: the report of each monitor, in the order given.
         statistics: counts that the iterator keeps, per row.
-        displacement: (batch, *shape), T at the last iterate of rows that end as NO_ZERO, which
-            for forward steps of an averaged operator tends to the least displacement there is;
-            NaN in other rows, None where there is no such row.
-        graph: what became of `cuda_graph=True`: how many iterations were replayed, or why none.
+        displacement: (batch, *shape), T at the last iterate of rows that end as NO_ZERO. For
+            forward steps of an averaged operator it tends to the least displacement. NaN in other
+            rows; None if there is no such row.
+        graph: with `cuda_graph=True`, how many iterations were replayed, or why none.
     """
 
     z: Float[Tensor, "batch *shape"]

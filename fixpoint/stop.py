@@ -1,9 +1,9 @@
-"""Stop rules: each decides, row by row, whether the iteration has reached its end.
+"""Stop rules: each decides, row by row, whether the iteration ends.
 
-`solve` always applies `NonFinite`, the rules of `fixpoint.residual` and `Divergence`; others are
-passed as `stop=(Stagnation(), ...)`, and a `Divergence` among them takes the place of the default
-one. Rules see accepted iterates: a trial that a method refuses changes nothing. A rule is a frozen
-dataclass; what it remembers is a tree of per-row tensors that `solve` carries for it.
+`solve` always applies `NonFinite`, the rules of `fixpoint.loop.residual` and `Divergence`; others
+are passed as `stop=(Stagnation(), ...)`, and a `Divergence` among them takes the place of the
+default one. Rules see accepted iterates: a trial that a method refuses changes nothing. A rule is a
+frozen dataclass; what it remembers is a tree of per-row tensors that `solve` carries for it.
 """
 
 from __future__ import annotations
@@ -18,35 +18,36 @@ from torch import Tensor
 
 from fixpoint.loop.iterate import Iterate
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 
-class StopRule(ABC):
-    """Ends rows with `status`. `accepts`: the present point is the one to return, not the best.
-    `pairs`: it asks for `Iterate.change` at every iteration, see `Monitor`."""
+class StopRule(Summarised, ABC):
+    """Ends rows with `status`. `accepts`: the present point is returned instead of the best one.
+    `pairs`: the rule uses `Iterate.change` at every iteration, see `Monitor`."""
 
     status: ClassVar[Status]
     pairs: ClassVar[bool] = False
     accepts: ClassVar[bool] = False
 
     def start(self, iterate: Iterate) -> Any:
-        """What to remember, from the first iterate: a tree of per-row tensors."""
+        """The memory after the first iterate: a tree of per-row tensors."""
         return ()
 
     @abstractmethod
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        """Which rows end here, and what to remember next."""
+        """The rows that end here, and the new memory."""
 
     def confirm(
         self, iterate: Iterate, memory: Any, fires: Bool[Tensor, " batch"]
     ) -> tuple[Bool[Tensor, " batch"], Any]:
-        """Look again at the rows that `check` would end: which do, and what to remember next.
+        """A second look at the rows that `check` would end: those that do, and the new memory.
 
-        Called after `check`, with what it remembers, when any rule fires.
+        Called after `check`, with the memory that it returned, when any rule fires.
         """
         return fires, memory
 
     def at_the_limit(self, iterate: Iterate, memory: Any) -> Bool[Tensor, " batch"]:
-        """Which rows that reach the limit on iterations end with this rule's status instead."""
+        """The rows at the limit on iterations that end with this rule's status instead."""
         return torch.zeros_like(iterate.residual_norm, dtype=torch.bool)
 
 
@@ -75,8 +76,8 @@ class NonFinite(StopRule):
 class Divergence(StopRule):
     """The residual exceeds `factor` times its first value.
 
-    Where the second one is over a thousand times larger, the start lay next to a zero and tells
-    nothing of T's scale: then it is the second that counts.
+    If the second residual is over a thousand times larger, the start lay next to a zero and says
+    nothing of T's scale: the second one takes its place.
 
     `solve` applies one with the default factor unless `stop` holds another.
 
@@ -117,9 +118,10 @@ def _scale(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Below(StopRule):
-    """Converged: `||T z|| <= level`, for those who know what is small for their T.
+    """Converged: `||T z|| <= level`, for users who know what is small for their T.
 
-    `solve`'s own tolerances ask besides that the residual goes on falling; see `fixpoint.residual`.
+    The tolerances of `solve` also require that the residual keeps falling; see
+    `fixpoint.loop.residual`.
 
     Args:
         level: at least 0, in the units of T; a number or (batch,).
@@ -142,7 +144,7 @@ class Below(StopRule):
 
 @dataclass(frozen=True, kw_only=True)
 class Stagnation(StopRule):
-    """What is watched has not fallen by `improvement` (relative) for `window` iterations.
+    """The watched quantity has not fallen by `improvement` (relative) for `window` iterations.
 
     Args:
         window: iterations without improvement that end a row, at least 1.
@@ -174,7 +176,7 @@ class Stagnation(StopRule):
         reference, since = memory["reference"], memory["since"]
         value = iterate.residual_norm
         if self.quantity != "residual":
-            if self.quantity not in iterate.measured:  # T was last evaluated elsewhere: no news
+            if self.quantity not in iterate.measured:  # T was last evaluated at another point
                 return torch.zeros_like(since, dtype=torch.bool), memory
             value = iterate.measured[self.quantity].to(reference.dtype)
         improved = value < (1 - self.improvement) * reference
@@ -207,7 +209,7 @@ class NoiseFloor(StopRule):
 
     def check(self, iterate: Iterate, memory: Any) -> tuple[Bool[Tensor, " batch"], Any]:
         misfit = iterate.measured.get(self.quantity)
-        if misfit is None:  # this iterate's T was not the last evaluation; look again next time
+        if misfit is None:  # T was last evaluated at another point
             return torch.zeros_like(iterate.residual_norm, dtype=torch.bool), memory
         return misfit <= memory, memory
 

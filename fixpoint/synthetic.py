@@ -1,6 +1,6 @@
 """Linear and nonlinear operators whose constants and zeros are exactly known.
 
-They are the test problems of the library, and the shortest examples of `Operator`.
+They are the library's test problems, and the shortest examples of an `Operator`.
 """
 
 from __future__ import annotations

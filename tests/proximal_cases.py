@@ -27,9 +27,9 @@ from fixpoint.proximal import (
     NegativeEntropy,
     NormBall,
     NuclearNorm,
-    PerRow,
     PositiveSemidefinite,
     Quadratic,
+    RowParameter,
     SecondOrderCone,
     Simplex,
     SquaredL2,
@@ -48,14 +48,14 @@ def normal(*shape, seed=0):
 
 
 def per_row(*shape, seed=0):
-    return PerRow(normal(ROWS, *shape, seed=seed))
+    return RowParameter(normal(ROWS, *shape, seed=seed))
 
 
 def positive(*shape, seed=0):
     return normal(*shape, seed=seed).abs() + 0.1
 
 
-POSITIVE_PER_ROW = PerRow(positive(ROWS, seed=1))
+POSITIVE_PER_ROW = RowParameter(positive(ROWS, seed=1))
 TALL = normal(6, 5, seed=2)
 GRAM = TALL.T @ TALL
 FLAT = TALL[:2].T @ TALL[:2]  # of rank 2
@@ -77,7 +77,7 @@ class Case:
 
 def array(parameter, row):
     """A parameter, or that of one row, as NumPy has it."""
-    if isinstance(parameter, PerRow):
+    if isinstance(parameter, RowParameter):
         parameter = parameter.tensor[row]
     return parameter.numpy() if isinstance(parameter, torch.Tensor) else parameter
 
@@ -207,7 +207,7 @@ BASIC = [
     Case("zero", Zero(), (5,), lambda cp, u, f, row: (0, [])),
     Case("l1", L1(0.7), (2, 3), _l1),
     Case("l1 with weights", L1(torch.tensor([0.0, 0.5, 2.0, 1, 1])), (5,), _l1),
-    Case("l1 with weights per row", L1(PerRow(positive(ROWS, 5))), (5,), _l1),
+    Case("l1 with weights per row", L1(RowParameter(positive(ROWS, 5))), (5,), _l1),
     Case("l1 with a weight per row", L1(POSITIVE_PER_ROW), (2, 3), _l1),
     Case("l2", L2(1.3), (2, 3), _norm(2)),
     Case("l2 per row", L2(POSITIVE_PER_ROW), (5,), _norm(2)),
@@ -226,20 +226,20 @@ BASIC = [
     Case("quadratic of low rank", Quadratic(FLAT), (5,), _quadratic),
     Case(
         "quadratic per row",
-        Quadratic(PerRow(ROW_MATRICES.mT @ ROW_MATRICES), per_row(5)),
+        Quadratic(RowParameter(ROW_MATRICES.mT @ ROW_MATRICES), per_row(5)),
         (5,),
         _quadratic,
     ),
     Case("box", Box(-0.5, 1.0), (2, 3), _box),
     Case("box without a side", Box(0.0, math.inf), (5,), _box),
-    Case("box per row", Box(normal(5), PerRow(normal(5) + positive(ROWS, 5))), (5,), _box),
+    Case("box per row", Box(normal(5), RowParameter(normal(5) + positive(ROWS, 5))), (5,), _box),
     Case("simplex", Simplex(2.0), (5,), _simplex),
     Case("simplex per row", Simplex(POSITIVE_PER_ROW), (2, 3), _simplex),
     Case("half-space", HalfSpace(normal(5), 0.4), (5,), _half_space),
     Case("half-space per row", HalfSpace(per_row(5), per_row()), (5,), _half_space),
     Case("affine set", AffineSet(TALL[:3], normal(3)), (5,), _affine),
     Case("affine set of rank 2", AffineSet(DEPENDENT, DEPENDENT @ normal(5)), (5,), _affine),
-    Case("affine set per row", AffineSet(PerRow(ROW_MATRICES), per_row(2)), (5,), _affine),
+    Case("affine set per row", AffineSet(RowParameter(ROW_MATRICES), per_row(2)), (5,), _affine),
     Case("affine set, target per row", AffineSet(TALL[:2], per_row(2)), (5,), _affine),
     Case("l1 ball", NormBall(1, 1.5), (2, 3), _ball),
     Case("l1 ball about a center", NormBall(1, POSITIVE_PER_ROW, per_row(5)), (5,), _ball),
@@ -249,7 +249,7 @@ BASIC = [
     Case("entropy", NegativeEntropy(), (2, 3), _entropy, of_solver=1e-6),
     Case(
         "entropy with weights",
-        NegativeEntropy(PerRow(positive(ROWS, 5))),
+        NegativeEntropy(RowParameter(positive(ROWS, 5))),
         (5,),
         _entropy,
         of_solver=1e-6,
@@ -257,7 +257,7 @@ BASIC = [
     Case("divergence", KullbackLeibler(0.7), (5,), _divergence, of_solver=1e-6),
     Case(
         "divergence per row",
-        KullbackLeibler(PerRow(normal(ROWS, 5, seed=6).clamp(min=0)), positive(5)),
+        KullbackLeibler(RowParameter(normal(ROWS, 5, seed=6).clamp(min=0)), positive(5)),
         (5,),
         _divergence,
         of_solver=1e-6,
@@ -267,7 +267,7 @@ BASIC = [
         "logistic with labels", Logistic(LABELS, POSITIVE_PER_ROW), (5,), _logistic, of_solver=1e-6
     ),
     Case("hinge", Hinge(-1.0, 0.8), (2, 3), _hinge),
-    Case("hinge with labels", Hinge(LABELS, PerRow(positive(ROWS, 5))), (5,), _hinge),
+    Case("hinge with labels", Hinge(LABELS, RowParameter(positive(ROWS, 5))), (5,), _hinge),
     Case("second-order cone", SecondOrderCone(), (4,), _cone),
     Case("second-order cones", SecondOrderCone(), (3, 2), _cone),
     Case("nuclear norm", NuclearNorm(0.9), (3, 4), _nuclear),

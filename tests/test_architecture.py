@@ -190,6 +190,26 @@ def test_every_room_of_adapters_is_in_the_table():
     assert rooms == set(MAY_IMPORT)
 
 
+def repeated(modules: dict[str, str]) -> dict[str, list[str]]:
+    """The names that two public classes have, with their modules."""
+    found: dict[str, list[str]] = {}
+    for module, text in modules.items():
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module)
+    return {name: where for name, where in found.items() if len(where) > 1}
+
+
+def test_no_two_public_classes_share_a_name(modules):
+    assert repeated(modules) == {}
+
+
+def test_a_planted_second_class_of_a_name_is_found(modules):
+    name = "fixpoint.stop"
+    planted = modules | {name: modules[name] + "\nclass Identity:\n    pass\n"}
+    assert set(repeated(planted)) == {"Identity"}
+
+
 @pytest.mark.parametrize("folder", ["fixpoint", "adapters", "kernels", "benchmarks"])
 def test_no_file_is_longer_than_400_lines(folder):
     paths = (path for path in (ROOT / folder).rglob("*.py") if not path.is_symlink())

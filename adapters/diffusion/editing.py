@@ -42,13 +42,14 @@ from fixpoint.adapters.pictures.pictures import Pictures, read_picture, to_pil
 from fixpoint.iterators import ForwardStep
 from fixpoint.solution import Solution
 from fixpoint.stop import Divergence
+from fixpoint.summary import Summarised
 
 REFINEMENT = 8
 """Iterations of the last inversion. Most of the gain comes in the first few."""
 
 
 @dataclass(frozen=True)
-class Edit:
+class Edit(Summarised):
     """Edited pictures; rows in the order of the pictures.
 
     Attributes:

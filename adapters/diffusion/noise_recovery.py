@@ -20,6 +20,7 @@ from fixpoint.adapters.inversion.methods import METHODS
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion, nmse_db, synchronize
 from fixpoint.iterator import Iterator
+from fixpoint.summary import Summarised
 
 DecoderInverter = Callable[..., Inversion | Tensor]
 """A function of (autoencoder, image)."""
@@ -31,7 +32,7 @@ DECODER_INVERSIONS = {
 
 
 @dataclass(frozen=True)
-class RecoveredNoise:
+class RecoveredNoise(Summarised):
     """The noise behind a batch of pictures; rows in the order of the pictures.
 
     Attributes:

@@ -100,7 +100,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class NoiseSchedule:
     """All steps from the noise to the clean latent.
 
     Attributes:
@@ -112,7 +112,7 @@ class Schedule:
     noise_scale: float
 
 
-def schedule_of(scheduler: Any, steps: int, *, velocity: Direction = "to noise") -> Schedule:
+def schedule_of(scheduler: Any, steps: int, *, velocity: Direction = "to noise") -> NoiseSchedule:
     """The steps of a diffusers scheduler, which is not changed.
 
     Args:
@@ -147,7 +147,7 @@ def schedule_of(scheduler: Any, steps: int, *, velocity: Direction = "to noise")
             f"a network that predicts {prediction} says nothing about x_0 where all is noise "
             "(rescale_betas_zero_snr); such schedules belong to v_prediction"
         )
-    return Schedule(taken, float(getattr(own, "init_noise_sigma", 1.0)))
+    return NoiseSchedule(taken, float(getattr(own, "init_noise_sigma", 1.0)))
 
 
 def check_scheduler(scheduler: Any) -> None:

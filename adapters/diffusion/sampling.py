@@ -16,13 +16,14 @@ from fixpoint._solve import solve
 from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, default_iterator
 from fixpoint.adapters.diffusion.networks import Network
 from fixpoint.adapters.diffusion.plateau_step import PlateauStep
-from fixpoint.adapters.diffusion.sampler_steps import Schedule
+from fixpoint.adapters.diffusion.sampler_steps import NoiseSchedule
 from fixpoint.iterator import Iterator
 from fixpoint.monitors import Monitor
 from fixpoint.monitors.certificate import Certificate
 from fixpoint.solution import Solution
 from fixpoint.status import Status
 from fixpoint.stop import Below, Divergence, Stagnation, StopRule
+from fixpoint.summary import Summarised
 
 Method = Literal["naive", "backward-euler"]
 METHODS = ("naive", "backward-euler")
@@ -31,7 +32,7 @@ PAPER_TOLERANCE = 1e-3**0.5
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Summarised):
     """The latents from a clean latent back to its noise; rows in the order of the latents.
 
     Attributes:
@@ -89,7 +90,7 @@ class Sampling:
     """
 
     network: Network
-    schedule: Schedule
+    schedule: NoiseSchedule
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property

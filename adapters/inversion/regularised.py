@@ -40,8 +40,7 @@ from fixpoint.adapters.pictures.observations import (
 )
 from fixpoint.adapters.pictures.pictures import as_pictures, check_sides
 from fixpoint.operator import Operator
-from fixpoint.proximal import Box, Function, GaussianPrior
-from fixpoint.proximal import PerRow as PerRowParameter
+from fixpoint.proximal import Box, Function, GaussianPrior, RowParameter
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class EncoderPrior:
         if not bool((square > 0).all()):
             raise ValueError("E(x) already is a zero of T: a prior has nothing to weigh")
         std = (self.spread * square).sqrt().reshape(-1, *[1] * (start.dim() - 1))
-        return GaussianPrior(PerRowParameter(start), PerRowParameter(std))
+        return GaussianPrior(RowParameter(start), RowParameter(std))
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ class RegularisedInversion(Operator):
                 f"weight is one number or one a row, ({len(inversion.start)},), got "
                 f"{tuple(values.shape)}"
             )
-        factor = PerRowParameter(values) if values.dim() else float(values)
+        factor = RowParameter(values) if values.dim() else float(values)
         self.inversion = inversion
         self.functions = tuple(function.scaled(factor) for function in functions)
         self.step = step

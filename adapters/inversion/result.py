@@ -17,10 +17,11 @@ from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.solution import Solution
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 
 @dataclass(frozen=True)
-class Inversion:
+class Inversion(Summarised):
     """The latents behind a batch of pictures; rows in the order of the pictures.
 
     Attributes:

@@ -37,6 +37,7 @@ from fixpoint.adapters.pictures.videos import as_videos, check_count
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.solution import Solution
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 OVERLAP = 4
 """Latent frames before a window that are held fixed, by default."""
@@ -47,7 +48,7 @@ MARGIN = 0.1
 
 
 @dataclass(frozen=True)
-class VideoWindow:
+class VideoWindow(Summarised):
     """Frames of one video that were inverted together.
 
     Attributes:
@@ -92,7 +93,7 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True)
-class VideoInversion:
+class VideoInversion(Summarised):
     """The latents behind a batch of videos; rows in the order of the videos.
 
     Attributes:

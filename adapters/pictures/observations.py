@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint import kernels
+from fixpoint._moved import renamed as _renamed
 from fixpoint.trees.rows import expand_rows
 
 EIGHT_BIT_NOISE = (2 / 255) / math.sqrt(12)
@@ -259,7 +260,7 @@ class Jpeg(Observation):
         return from_levels(seen.to(pictures.device, pictures.dtype))
 
 
-class Function(Observation):
+class CallableObservation(Observation):
     """A function as an observation; its noise is not known."""
 
     noise_level = math.inf
@@ -271,7 +272,7 @@ class Function(Observation):
         return self.function(pictures)
 
     def __repr__(self) -> str:
-        return f"Function({self.function!r})"
+        return f"CallableObservation({self.function!r})"
 
 
 def as_observation(
@@ -289,7 +290,7 @@ def as_observation(
     if isinstance(observation, type):
         raise TypeError(f"an observation must be an instance, as {observation.__name__}(...)")
     if callable(observation):
-        return Function(observation)
+        return CallableObservation(observation)
     raise TypeError(f"an observation must be a callable on pictures, got {observation!r}")
 
 
@@ -302,3 +303,6 @@ def to_levels(pictures: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def from_levels(levels: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Levels 0 to 255 as values on [-1, 1]."""
     return 2 * (levels / 255) - 1
+
+
+__getattr__ = _renamed(__name__, {"Function": "CallableObservation"})

@@ -27,12 +27,13 @@ from fixpoint.adapters.pictures.observations import (
     from_levels,
     to_levels,
 )
+from fixpoint.summary import Summarised
 
 PLAIN_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Summarised):
     """A batch of pictures and their observation."""
 
     values: Float[Tensor, "batch 3 height width"]  # on [-1, 1], float32

@@ -16,6 +16,7 @@ from fixpoint.adapters.pictures.composed_observations import PerRow
 from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import EightBit, Jpeg, Observation
 from fixpoint.adapters.pictures.pictures import Pictures, as_pictures, as_values
+from fixpoint.summary import Summarised
 
 LAYOUTS = (
     "tensors are (frames, 3, height, width) or (batch, 3, frames, height, width), arrays "
@@ -24,7 +25,7 @@ LAYOUTS = (
 
 
 @dataclass(frozen=True)
-class Videos:
+class Videos(Summarised):
     """A batch of videos and their observation."""
 
     values: Float[Tensor, "batch 3 frames height width"]  # on [-1, 1], float32

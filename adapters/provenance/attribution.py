@@ -32,12 +32,13 @@ from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.provenance.attribution_score import attribution_score
 from fixpoint.adapters.provenance.calibration import Calibration, calibrate, check_medium
 from fixpoint.adapters.provenance.observed_pictures import observation_of
+from fixpoint.summary import Summarised
 
 __all__ = ["Attribution", "Calibration", "attribute", "attribution_score", "calibrate"]
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Summarised):
     """The verdict on a batch of pictures; rows in the order of the pictures.
 
     Attributes:

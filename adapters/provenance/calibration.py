@@ -25,6 +25,7 @@ from fixpoint.adapters.provenance.attribution_score import attribution_score
 from fixpoint.adapters.provenance.observed_pictures import observation_of, observed, stable_repr
 from fixpoint.adapters.reports.latent_files import write_json
 from fixpoint.checkpoints.tree_file import digest_of
+from fixpoint.summary import Summarised
 
 EVALUATIONS = 10
 """Limit on iterations: pictures on the range have arrived by then, others never do."""
@@ -32,7 +33,7 @@ REAL = "real"
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Summarised):
     """Scores of pictures that a model did not make.
 
     Attributes:

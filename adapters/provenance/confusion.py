@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from fixpoint.summary import Summarised
+
 
 @dataclass(frozen=True)
-class Confusion:
+class Confusion(Summarised):
     """A confusion matrix.
 
     Attributes:

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.summary import Summarised
+
 
 @dataclass(frozen=True)
-class Roc:
+class Roc(Summarised):
     """The curve of true positive rate against false positive rate, for falling thresholds.
 
     A picture is classified as positive if its score is at least the threshold. There is one point

@@ -32,6 +32,7 @@ from fixpoint.adapters.provenance.white_noise_test import (
     scaled_frequencies,
 )
 from fixpoint.checkpoints.whole_file import write_whole
+from fixpoint.summary import Summarised
 
 __all__ = ["Classification", "Detection", "TreeRing", "check_names", "classify"]
 
@@ -47,7 +48,7 @@ FORMAT = "fixpoint tree-ring key 1"
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(Summarised):
     """Whether noise carries a key, per row.
 
     Attributes:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fixpoint.summary import Summarised
+
 
 class Key(Protocol):
     """What `classify` needs of a key; `TreeRing` has it."""
@@ -21,7 +23,7 @@ class Key(Protocol):
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(Summarised):
     """The key of least distance, per row.
 
     Attributes:

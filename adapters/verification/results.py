@@ -13,6 +13,7 @@ from fixpoint.adapters.verification.crops import Crop
 from fixpoint.adapters.verification.fitted_line import Line
 from fixpoint.adapters.verification.methods import Method
 from fixpoint.monitors.certificate import Certificate
+from fixpoint.summary import Summarised
 
 CONVERGED = 0.1
 """A crop has converged if its residual is below this part of its first value."""
@@ -67,7 +68,7 @@ class ClaimCount:
 
 
 @dataclass(frozen=True)
-class MethodResult:
+class MethodResult(Summarised):
     """One method on all crops.
 
     Attributes:
@@ -119,7 +120,7 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Summarised):
     """Every method on one batch of crops.
 
     Attributes:

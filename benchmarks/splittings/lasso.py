@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.splittings.ways import Counter, Way, compiled, fixpoint_way
 from fixpoint import Anderson, ForwardStep, Halpern, proximal, solve
 from fixpoint import splittings as split
-from fixpoint.proximal import PerRow
+from fixpoint.proximal import RowParameter
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Lasso:
     def __post_init__(self) -> None:
         self.count = Counter()
         self.gram, self.slope = self.matrix.T @ self.matrix, -self.matrix.T @ self.target
-        fit = Counted(self.gram, PerRow(self.slope[None]))
+        fit = Counted(self.gram, RowParameter(self.slope[None]))
         object.__setattr__(fit, "count", self.count)
         self.fit, self.lipschitz = fit, fit.smoothness
         self.start = torch.zeros(1, len(self.slope), dtype=torch.float64)

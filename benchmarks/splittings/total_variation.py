@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.splittings.ways import Counter, Way, fixpoint_way
 from fixpoint import Anderson, ForwardStep, proximal
 from fixpoint import splittings as split
-from fixpoint.proximal import PerRow
+from fixpoint.proximal import RowParameter
 
 
 @dataclass
@@ -51,7 +51,7 @@ def signal_ways(signal: Signal, modules: dict[str, Any]) -> list[Way]:
     noisy, length = signal.noisy, signal.noisy.shape[1]
     K = CountedDifference((length,))
     K.count = signal.count
-    near, jumps = proximal.SquaredL2(1.0, PerRow(noisy)), proximal.L1(signal.weight)
+    near, jumps = proximal.SquaredL2(1.0, RowParameter(noisy)), proximal.L1(signal.weight)
     ways = []
     taus = (0.03, 0.1, 0.3)
 

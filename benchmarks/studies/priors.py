@@ -33,7 +33,7 @@ from fixpoint.adapters.inversion.regularised import (
     latent_box,
     latent_prior,
 )
-from fixpoint.proximal import PerRow, TotalVariation2D
+from fixpoint.proximal import RowParameter, TotalVariation2D
 
 EACH = 1  # latents a content
 EVALUATIONS = 30
@@ -70,7 +70,7 @@ def _priors(autoencoder: Autoencoder, examples: Tensor) -> dict[str, Make]:
 
     def variation(cases: Group) -> OnPicture:
         levels = SMOOTHING * picture_noise(autoencoder, cases)
-        return OnPicture(TotalVariation2D(PerRow(levels), iterations=30))
+        return OnPicture(TotalVariation2D(RowParameter(levels), iterations=30))
 
     return {
         "none": lambda cases: {},

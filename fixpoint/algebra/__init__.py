@@ -5,17 +5,25 @@ known of their constants in `fixpoint.calculus`. Here are the classes that they 
 `subdifferential`.
 """
 
+from fixpoint._moved import renamed as _renamed
 from fixpoint.algebra._subdifferential import Subdifferential, subdifferential
 from fixpoint.algebra.composed import Composition, Product, Succession, product
 from fixpoint.algebra.inverse import Inverse
-from fixpoint.algebra.linear import Combination, Dilated, Identity, Shifted, Sum, Translated
+from fixpoint.algebra.linear import (
+    Combination,
+    Dilated,
+    IdentityOperator,
+    Shifted,
+    Sum,
+    TranslatedOperator,
+)
 from fixpoint.algebra.resolvent import Resolvent
 
 __all__ = [
     "Combination",
     "Composition",
     "Dilated",
-    "Identity",
+    "IdentityOperator",
     "Inverse",
     "Product",
     "Resolvent",
@@ -23,7 +31,11 @@ __all__ = [
     "Subdifferential",
     "Succession",
     "Sum",
-    "Translated",
+    "TranslatedOperator",
     "product",
     "subdifferential",
 ]
+
+__getattr__ = _renamed(
+    __name__, {"Identity": "IdentityOperator", "Translated": "TranslatedOperator"}
+)

@@ -16,13 +16,13 @@ from fixpoint.proximal.function import Function
 class Subdifferential(Derived):
     """The subdifferential of g; for a smooth g, its gradient.
 
-    It has values only where g is smooth. What there is for every g is its resolvent, the proximal
-    operator, and with it the reflected resolvent and the Yosida regularisation, the gradient of
-    the Moreau envelope (Bauschke & Combettes, proposition 12.30 and example 23.3).
+    It has values only if g is smooth. For every g it has a resolvent, the proximal operator, and
+    with it the reflected resolvent and the Yosida regularisation, the gradient of the Moreau
+    envelope (Bauschke & Combettes, proposition 12.30 and example 23.3).
 
     With mu the strong convexity of g and L its smoothness, T - mu I is the gradient of a convex
     function that is (L - mu)-smooth, hence 1/(L - mu)-cocoercive (their corollary 18.17): more than
-    the constants of T say. Its resolvents and combinations with I make use of it.
+    the constants of T say. Its resolvents and combinations with I use this.
     """
 
     def __init__(self, function: Function) -> None:

@@ -13,10 +13,10 @@ from fixpoint.algebra.linear import (
     Combination,
     Computed,
     Dilated,
-    Identity,
+    IdentityOperator,
     Shifted,
     Sum,
-    Translated,
+    TranslatedOperator,
 )
 from fixpoint.operator import Operator
 from fixpoint.synthetic import Affine, Cocoercive, quarter_turn
@@ -32,7 +32,7 @@ class AffineForm(NamedTuple):
 def affine_form(operator: Operator) -> AffineForm | None:
     """The matrix and the offset of an operator on (batch, size); None where it has none."""
     match operator:
-        case Identity():
+        case IdentityOperator():
             return AffineForm(1.0, None)
         case Affine():
             return _about(operator.matrix.double(), operator.zero)
@@ -53,7 +53,7 @@ def affine_form(operator: Operator) -> AffineForm | None:
         case Shifted() if isinstance(operator.shift, Tensor):
             form = affine_form(operator.inner)
             return form and _sum(form, AffineForm(0.0, operator.shift.double()))
-        case Translated() if isinstance(operator.shift, Tensor):
+        case TranslatedOperator() if isinstance(operator.shift, Tensor):
             form = affine_form(operator.inner)
             shift = AffineForm(1.0, -operator.shift.double())
             return form and _composition(form, shift)
@@ -93,7 +93,7 @@ def inverse_of(form: AffineForm) -> Operator:
     if isinstance(form.matrix, float):
         if form.matrix == 0:
             raise ValueError("the operator is constant: it has no inverse")
-        inverse: Operator = Combination(Identity(), 0.0, 1 / form.matrix)
+        inverse: Operator = Combination(IdentityOperator(), 0.0, 1 / form.matrix)
     else:
         singular = torch.linalg.svdvals(form.matrix)
         if not float(singular[-1]) > 1e-14 * float(singular[0]):
@@ -102,7 +102,7 @@ def inverse_of(form: AffineForm) -> Operator:
                 f"down to {float(singular[-1]):.3g}"
             )
         inverse = Affine(torch.linalg.inv(form.matrix))
-    return inverse if form.offset is None else Translated(inverse, form.offset)
+    return inverse if form.offset is None else TranslatedOperator(inverse, form.offset)
 
 
 def _about(

@@ -15,7 +15,7 @@ from fixpoint.operator import Operator
 
 
 class Composition(Derived):
-    """z -> T(S z). Nothing measured is passed on.
+    """z -> T(S z). Measurements are not passed on.
 
     Args:
         outer: T.

@@ -11,7 +11,7 @@ from fixpoint.algebra.linear import (
     Computed,
     Dilated,
     Shifted,
-    Translated,
+    TranslatedOperator,
     combination,
 )
 from fixpoint.constants.region import Region
@@ -53,9 +53,9 @@ def inverse(operator: Operator) -> Operator:
         case Subdifferential():
             return Subdifferential(operator.function.conjugate)
         case Shifted():
-            moved = Translated(operator.inner.inverse(), operator.shift)
+            moved = TranslatedOperator(operator.inner.inverse(), operator.shift)
             return Inverse(operator, moved)
-        case Translated():
+        case TranslatedOperator():
             return Inverse(operator, Shifted(operator.inner.inverse(), operator.shift))
         case Combination() if operator.identity == 0 and operator.factor != 0:
             return Inverse(operator, Dilated(operator.inner.inverse(), 1 / operator.factor))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
+from fixpoint._moved import renamed as _renamed
 from fixpoint.calculus import total
 from fixpoint.constants.constants import Constants
 from fixpoint.constants.region import Region
@@ -28,7 +29,7 @@ class Derived(Operator):
 
 
 class Computed(Derived):
-    """An operator whose values are those of `compute`, of which no constants are used."""
+    """An operator with the values of `compute`, whose constants are not used."""
 
     compute: Operator
 
@@ -86,7 +87,7 @@ def combination(inner: Operator, identity: float, factor: float) -> Operator:
     return inner if identity == 0 and factor == 1 else Combination(inner, identity, factor)
 
 
-class Identity(Derived):
+class IdentityOperator(Derived):
     """z -> z."""
 
     def __init__(self) -> None:
@@ -127,7 +128,7 @@ class Shifted(Derived):
         return self.inner._region()
 
 
-class Translated(Derived):
+class TranslatedOperator(Derived):
     """z -> T(z - shift); the constants are those of T.
 
     Args:
@@ -148,7 +149,7 @@ class Translated(Derived):
         return self.inner.evaluate(added(z, self.shift, -1))
 
     def select(self, rows: Tensor) -> Operator:
-        return Translated(self.inner.select(rows), select_rows(self.shift, rows))
+        return TranslatedOperator(self.inner.select(rows), select_rows(self.shift, rows))
 
     def _region(self) -> Region:
         return self.inner._region()
@@ -183,7 +184,7 @@ class Dilated(Derived):
 class Sum(Derived):
     """T_1 + T_2 + ...; the terms of a sum among them are terms of this one.
 
-    Nothing measured is passed on: two terms may measure under one name.
+    Measurements are not passed on: two terms may use the same name.
     """
 
     def __init__(self, *terms: Operator) -> None:
@@ -234,3 +235,8 @@ def negative(shift: Any) -> Any:
 
 def _shapes(value: Any) -> Any:
     return tree_map(lambda leaf: tuple(leaf.shape), value)
+
+
+__getattr__ = _renamed(
+    __name__, {"Identity": "IdentityOperator", "Translated": "TranslatedOperator"}
+)

@@ -16,7 +16,7 @@ from fixpoint.algebra.linear import (
     Computed,
     Dilated,
     Shifted,
-    Translated,
+    TranslatedOperator,
     combination,
 )
 from fixpoint.constants.region import Region
@@ -29,7 +29,7 @@ _inner_solver: list[InnerSolver] = []
 
 
 def solve_with(inner_solver: InnerSolver) -> None:
-    """Let resolvents without a closed form be computed by this."""
+    """Register how resolvents without a closed form are computed."""
     _inner_solver[:] = [inner_solver]
 
 
@@ -76,10 +76,10 @@ def resolvent(
         case Shifted():
             # u + s (T u + b) = z
             shift = tree_map(lambda leaf: step * leaf, operator.shift)
-            return made(Translated(of(operator.inner, step), shift))
-        case Translated():
+            return made(TranslatedOperator(of(operator.inner, step), shift))
+        case TranslatedOperator():
             # u - b + s T(u - b) = z - b
-            moved = Translated(of(operator.inner, step), operator.shift)
+            moved = TranslatedOperator(of(operator.inner, step), operator.shift)
             return made(Shifted(moved, operator.shift))
         case Product():
             return operator.mapped(lambda block: of(block, step))

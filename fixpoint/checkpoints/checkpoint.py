@@ -1,7 +1,7 @@
-"""Save a run while it goes on, and resume it bit for bit.
+"""Save a run and resume it bit for bit.
 
-A checkpoint is one safetensors file with all that the loop carries: the iterator's state, the
-memories of monitors and stop rules, what is known of rows that have left, the history, the counters
+A checkpoint is one safetensors file with everything that the loop holds: the iterator's state, the
+memories of monitors and stop rules, the results of rows that have left, the history, the counters
 and torch's generators. See `Checkpoint`.
 """
 
@@ -40,24 +40,23 @@ _VERSIONS = ("fixpoint", "torch")
 class Checkpoint:
     """Where `solve(..., checkpoint=Checkpoint(path=..., every=25))` saves, and resumes from.
 
-    Where the file does not exist, the run starts and saves itself: at once, every `every`
-    iterations, and at its end. Where it exists, the run goes on from there, and everything in its
-    `Solution` is what it would have been without the interruption, bit for bit on the same machine.
-    The file of a run that has ended gives its solution again. It stays; delete it to start anew.
+    If the file does not exist, the run starts and saves itself: at once, every `every` iterations,
+    and at its end. If it exists, the run continues from it, and everything in its `Solution` is
+    what it would be without the interruption, bit for bit on the same machine. The file of a run
+    that has ended gives its solution again. The file stays; delete it to start again.
 
-    A file is replaced as a whole: whenever a process dies, the last complete one is there.
+    A file is replaced as a whole: when a process dies, the last complete file is there.
 
-    Resuming evaluates T once, at the starting point, and compares the value with the one in the
-    file: where they differ, the operator is another one and is refused; where they differ by no
-    more than rounding, that is a warning. Another iterator, start, tolerance, rule or monitor is
-    refused as well, as is a file that is damaged or no checkpoint. `max_iterations` may grow as
-    long as no row has ended there. What the operator itself remembers from call to call is not
-    saved; torch's default generators are.
+    Resuming evaluates T once, at the starting point, and compares the value with that in the file.
+    If they differ, the operator is another one and is refused; a difference within rounding gives a
+    warning. Another iterator, start, tolerance, rule or monitor is refused as well, and so is a
+    file that is damaged or no checkpoint. `max_iterations` may grow as long as no row has ended
+    there. The state of the operator itself is not saved; torch's default generators are.
 
     Args:
         path: of the file; ".safetensors" is the usual suffix.
-        every: iterations between two saves, at least 1; they are made when the loop looks at its
-            flags (`check_every`).
+        every: iterations between two saves, at least 1; a save waits for the loop's next look at
+            its flags (`check_every`).
     """
 
     path: str | os.PathLike[str]
@@ -76,7 +75,7 @@ class Checkpoint:
 class Saved:
     """What a file holds."""
 
-    progress: Any  # what the loop carries
+    progress: Any  # what the loop needs to continue
     iteration: int
     limited: bool  # rows have ended because of `max_iterations`
     generators: dict[str, Tensor]  # now
@@ -104,7 +103,7 @@ class Journal:
     Args:
         checkpoint: where it is.
         operator, z0: the problem; z0 is (batch, *shape).
-        settings: everything else that decides what the run computes, by the names of the user.
+        settings: everything else that the results depend on, by the names of the user.
         max_iterations: of this run.
 
     Raises:
@@ -135,7 +134,7 @@ class Journal:
         self.limit = max_iterations
 
     def resume(self) -> Any:
-        """What the loop carried when it was saved last; None where there is no file.
+        """What the loop needs to continue; None if there is no file.
 
         Raises:
             ValueError: the file cannot be read, or belongs to another run.
@@ -155,7 +154,7 @@ class Journal:
         self.saved = saved.iteration
         self.first_generators, self.first_value = saved.first_generators, saved.first_value
         _restore(saved.first_generators, self.z0.device)
-        # Also where nothing is compared: operators learn from it how large the full batch is.
+        # Needed even if nothing is compared: it shows operators the size of the full batch.
         value = self.operator.evaluate(self.z0)[0]
         if saved.first_value is not None:
             self._compare_value(value, saved.first_value)
@@ -163,7 +162,7 @@ class Journal:
         return saved.progress
 
     def begin(self, loop: Loop) -> None:
-        """Start the run, or go on with it from the file.
+        """Start the run, or continue it from the file.
 
         Raises:
             ValueError: see `resume`.
@@ -178,7 +177,7 @@ class Journal:
             self.first_value = loop.kept.state.residual.clone()  # iterators may reuse its memory
 
     def save(self, loop: Loop) -> None:
-        """Write the file, where it is time to: every `every` iterations and at the end."""
+        """Write the file if it is due: every `every` iterations and at the end."""
         if loop.running and not (loop.looks and loop.iteration - self.saved >= self.every):
             return
         saved = Saved(
@@ -194,7 +193,7 @@ class Journal:
         self.saved = loop.iteration
 
     def _compare(self, notes: dict[str, str]) -> None:
-        """See that the run of the file is this one."""
+        """Refuse the file of another run."""
         versions = dict(zip(_VERSIONS, (__version__, torch.__version__), strict=True))
         others = [
             f"{name} {notes.get(name, 'unknown')} (now {version})"
@@ -222,7 +221,7 @@ class Journal:
             )
 
     def _compare_value(self, value: Tensor, saved: Tensor) -> None:
-        """See that T z0 is what it was."""
+        """Refuse another operator: compare T z0 with the saved value."""
         if _equal(value, saved):
             return
         if not _close(value, saved, self.z0):
@@ -256,7 +255,7 @@ def _restore(states: dict[str, Tensor], device: torch.device) -> None:
 
 
 def _kinds(operator: Operator) -> dict[str, str]:
-    """The class of an operator; of one on trees that which it packs, and how."""
+    """The class of an operator; for one on trees, the packed operator and its leaves."""
     kind = type(operator)
     words = {"operator": f"{kind.__module__}.{kind.__qualname__}"}
     if isinstance(operator, Packed):
@@ -273,9 +272,9 @@ def _equal(value: Tensor, saved: Tensor) -> bool:
 
 
 def _close(value: Tensor, saved: Tensor, z0: Tensor) -> bool:
-    """Whether rounding, which is not the same on every machine, explains how two T z0 differ.
+    """Whether rounding explains the difference of two T z0; machines round differently.
 
-    It is that of the numbers themselves, and of sums over a row in the accumulation dtype.
+    It allows for the rounding of the numbers, and of sums over a row in the accumulation dtype.
     """
     if value.shape != saved.shape or value.dtype != saved.dtype:
         return False

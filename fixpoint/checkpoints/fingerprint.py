@@ -1,4 +1,4 @@
-"""What an object is made of, in words that two processes agree on."""
+"""A description of an object that is the same in every process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fixpoint.checkpoints.tree_file import digest_of
 
 
 def fingerprint(thing: Any, name: str) -> dict[str, str]:
-    """Every part of a thing under its name: hyper-parameters, tensors (by digest), functions.
+    """The parts of an object by name: hyper-parameters, tensors (by digest), functions.
 
     Objects are taken apart into their attributes, functions into their code and what they close
-    over. Nothing in it depends on addresses, so that a later process finds the same words.
+    over. Nothing depends on addresses, so that a later process gives the same description.
     """
     words: dict[str, str] = {}
     _describe(thing, name, words, ())

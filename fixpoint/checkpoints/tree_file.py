@@ -1,16 +1,16 @@
-"""A tree of tensors and plain numbers in one safetensors file, and back, bit for bit.
+"""Write a tree of tensors and plain numbers to a safetensors file, and read it back bit for bit.
 
-Tensors stand in the file under their paths in the tree. Its metadata hold the rest as JSON: the
-structure, the numbers, how each tensor lay in memory, and a digest of it all.
+Tensors are stored under their paths in the tree. The metadata hold the rest as JSON: the structure,
+the numbers, the layout of each tensor in memory, and a digest of everything.
 
 Reading unpickles nothing. A file names its classes, which are looked up in the dictionaries of the
 modules loaded already; no module's or class's `__getattr__` runs, so nothing is imported. They must
 be dataclasses or named tuples, of whatever module. Their constructors, `__post_init__` included,
-are called with tensors, numbers and such objects out of the file, and that is all the code a file
-can choose. The digest tells damage, not forgery.
+are called with tensors, numbers and such objects from the file; a file can run no other code. The
+digest detects damage, not forgery.
 
-Layout is part of a tensor here: the order of a row's elements in memory is the order in which they
-are summed. So is identity: a tensor that stands at two places of a tree is one tensor again.
+The layout of a tensor is kept: the order of a row's elements in memory is the order in which they
+are summed. Identity is kept as well: a tensor at two places of a tree is one tensor again.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _ALIGNMENT = 64  # bytes to which torch aligns a tensor's memory on the CPU
 
 
 class NotSavable(TypeError):
-    """A tree holds something that cannot be read back; says where and what to do."""
+    """A tree holds something that cannot be read back. The message says where, and what to do."""
 
 
 class NotReadable(ValueError):
-    """A file is no tree, or damaged, or of classes that are not there; says so in a line."""
+    """A file holds no tree, is damaged, or names classes that are not loaded."""
 
 
 def write_tree(path: Path, tree: Any, notes: Mapping[str, str], device: torch.device) -> None:
@@ -51,11 +51,11 @@ def write_tree(path: Path, tree: Any, notes: Mapping[str, str], device: torch.de
         path: of the file; a temporary one beside it is renamed into its place.
         tree: dataclasses, named tuples, tuples and dicts of tensors, numbers, strings and None.
         notes: strings that `read_notes` gives back.
-        device: where tensors are by default; those elsewhere go back to where they were.
+        device: of most tensors; tensors on another device are read back to that one.
 
     Raises:
         NotSavable: something in the tree is of another kind; nothing was written.
-        OSError: the file cannot be written; what stood there before still does.
+        OSError: the file cannot be written; the old one is unchanged.
     """
     save_file = _safetensors().torch.save_file
     writer = _Writer(device)
@@ -125,7 +125,7 @@ class _Writer:
         self.tensors: dict[str, Tensor] = {}
         self.layouts: dict[str, dict[str, Any]] = {}
         self.names: dict[int, str] = {}  # of the tensors met so far
-        self.alive: list[Tensor] = []  # so that no `id` comes back
+        self.alive: list[Tensor] = []  # so that no `id` is used twice
 
     def node(self, part: Any, path: str) -> Any:
         if isinstance(part, Tensor):
@@ -237,7 +237,7 @@ class _Reader:
         return kind
 
     def _laid_out(self, values: Tensor, layout: Mapping[str, Any]) -> Tensor:
-        """The tensor with these values as it lay in memory."""
+        """A tensor of these values with its old layout in memory."""
         size, stride, offset = layout["size"], layout["stride"], layout["offset"]
         device = self.device if layout["device"] is None else torch.device(layout["device"])
         repeated = _repeated(size, stride)
@@ -252,18 +252,18 @@ class _Reader:
 
 
 def _packed(tensor: Tensor) -> Tensor:
-    """Its values in one piece of memory of the host, which is no other tensor's."""
+    """A contiguous copy of its values on the host."""
     values = tensor.detach().resolve_conj().resolve_neg()
     return values.to("cpu", copy=True).clone(memory_format=torch.contiguous_format)
 
 
 def _repeated(size: list[int], stride: list[int]) -> list[bool]:
-    """Along which dimensions an expanded tensor shows the same memory again and again."""
+    """The dimensions along which a tensor is expanded."""
     return [step == 0 and length > 1 for length, step in zip(size, stride, strict=True)]
 
 
 def _distinct(size: list[int], stride: list[int]) -> bool:
-    """Whether elements lie apart, but for those of expanded dimensions."""
+    """Whether no two elements share memory, except along expanded dimensions."""
     reach = 0
     steps = sorted((step, length) for length, step in zip(size, stride, strict=True) if length > 1)
     for step, length in steps:
@@ -306,9 +306,10 @@ def _bytes(values: Tensor) -> memoryview:
 
 
 def _find(name: str) -> Any:
-    """What a loaded module has under a name; None where there is no such thing.
+    """The object of this name in a loaded module; None if there is none.
 
-    Only looks: a `getattr` would let modules and classes answer, many of them by an import.
+    It reads dictionaries only: `getattr` would run the `__getattr__` of modules and classes, many
+    of which import.
     """
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
@@ -324,7 +325,7 @@ def _find(name: str) -> Any:
 
 
 def _is_data(kind: Any) -> bool:
-    """Whether it is a dataclass or a class of named tuples; asks nothing of the object itself."""
+    """Whether it is a dataclass or a class of named tuples, without running code of the object."""
     if not issubclass(type(kind), type):
         return False
     if inspect.getattr_static(kind, "__dataclass_fields__", None) is not None:

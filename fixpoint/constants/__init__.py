@@ -1,1 +1,1 @@
-"""What is known of an operator's constants: regions of its pairs, exact at the ends of floats."""
+"""The constants of an operator: the regions they define, over the whole range of floats."""

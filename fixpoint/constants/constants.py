@@ -1,4 +1,4 @@
-"""The four constants of an operator, and what numbers they can be."""
+"""The four constants of an operator, and the range of each."""
 
 from __future__ import annotations
 

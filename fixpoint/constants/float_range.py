@@ -6,7 +6,7 @@ import math
 import sys
 
 LARGEST = sys.float_info.max
-LEAST = math.ulp(0.0)  # above 0
+LEAST = math.ulp(0.0)  # the least float above 0
 
 
 def shifted(value: float, exponent: int, *, up: bool = False) -> float:

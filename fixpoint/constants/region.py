@@ -144,11 +144,11 @@ class Region:
         return -math.inf if corners is None else shifted(_least_real(moebius, corners), exponent)
 
     def best_step(self) -> float | None:
-        """The rho > 0 for which |1 - rho z|, z in this region, is largest least; or cocoercivity.
+        """The rho > 0 with the least max |1 - rho z| over z in this region; or the cocoercivity.
 
-        At a corner |1 - rho z|^2 is a parabola in rho, and their maximum is least at the vertex of
-        one or where two of them meet. Where nothing is below 1, the cocoercivity; None where that
-        is not known, or infinite.
+        At a corner |1 - rho z|^2 is a parabola in rho. The maximum of these is least at the vertex
+        of one or where two of them meet. If it is never below 1, the cocoercivity; None if that is
+        not known, or infinite.
         """
         known = self.constants()
         beta = known.cocoercivity
@@ -279,7 +279,7 @@ def _least_real(moebius: Moebius, corners: list[tuple[float, float]]) -> float:
         if _close(pole, left):
             return -math.inf
     elif _close(pole, right):
-        # Next to the pole the image is a half-plane, on the side that it is approached from.
+        # Next to the pole the image is a half-plane, on the side from which it is approached.
         if not increases and p * t - q * r != 0:
             return -math.inf
         skipped.add(1)
@@ -313,8 +313,8 @@ def _least_real(moebius: Moebius, corners: list[tuple[float, float]]) -> float:
 def constants_from_bounds(beta: float, lipschitz: float, mu: float) -> Constants:
     """Bounds as `Constants`.
 
-    A cocoercivity of 0, which is monotonicity, is not stated, and neither is a negative mu that
-    follows from the Lipschitz constant.
+    A cocoercivity of 0, which is monotonicity, becomes None, and so does a negative mu that follows
+    from the Lipschitz constant.
     """
     if lipschitz == 0:  # a constant operator: cocoercive with every beta
         return Constants(math.inf, 0.0, 0.0, 0.0)
@@ -322,11 +322,11 @@ def constants_from_bounds(beta: float, lipschitz: float, mu: float) -> Constants
     averaged = cocoercivity is not None and cocoercivity >= 0.5 * (1 - ROUNDING)
     if cocoercivity is not None:
         mu = max(mu, 0.0)
-    stated = mu >= 0 or mu > -lipschitz * (1 - ROUNDING)
+    informative = mu >= 0 or mu > -lipschitz * (1 - ROUNDING)
     return Constants(
         cocoercivity=cocoercivity,
         lipschitz=lipschitz if lipschitz < math.inf else None,
-        strong_monotonicity=min(mu, LARGEST) if stated else None,
+        strong_monotonicity=min(mu, LARGEST) if informative else None,
         averagedness=min(0.5 / cocoercivity, 1.0) if averaged and cocoercivity else None,
     )
 
@@ -373,7 +373,7 @@ def _square(value: float) -> float:
 
 
 def _close(a: float, b: float) -> bool:
-    # Between an infinity and a number the difference would pass as close.
+    # The difference of an infinity and a number would count as close.
     return a == b or abs(a - b) <= ROUNDING * min(max(abs(a), abs(b)), 1e300)
 
 

@@ -15,8 +15,8 @@ class Gmres:
     """Flexible GMRES for J d = b, one direction at a time, every row on its own.
 
     The directions z_i and their images J z_i = sum_k v_k h_ki are kept, with v_1 = b / ||b|| and
-    the v_k orthonormal; Givens rotations make h triangular as it grows, which tells the linear
-    residual at once. A row that has reached `forcing`, or has nothing new to offer, gets zero
+    the v_k orthonormal; Givens rotations make h triangular as it grows, which gives the linear
+    residual at once. A row that has reached `forcing`, or whose direction is no new one, gets zero
     directions from then on.
     """
 
@@ -45,7 +45,7 @@ class Gmres:
     def extend(
         self, direction: Float[Tensor, "batch *shape"], image: Float[Tensor, "batch *shape"]
     ) -> None:
-        """Take in a direction and J times it."""
+        """Add a direction, and J times it."""
         size = row_norm(image)
         used = self.active & size.isfinite()
         self.broken = self.broken | (self.active & ~used)
@@ -59,7 +59,7 @@ class Gmres:
                 column[i] = column[i] + along
         length = row_norm(rest)
         self._rotate(column, length.double(), size.double())
-        # Reached on purpose or broken down (happily or not), a row stays as it is.
+        # A row that has converged or broken down is left as it is.
         above = self.remaining.abs() > self.forcing * self.norm
         self.active = used & above & (length > self.rounding * size)
         self.orthonormal.append(_unit(rest, length, self.active))

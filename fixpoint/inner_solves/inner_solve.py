@@ -1,6 +1,6 @@
 """Resolvents without a closed form, by an inner solve.
 
-The algebra of operators knows no solver: this module, which knows both, registers itself there.
+The algebra of operators imports no solver. This module imports both, and registers itself there.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ ROUNDINGS = 4  # errors of rounding that the residual of an inner solve may have
 class InnerSolve(Derived):
     """z -> the u with u + step T u = z, to a tolerance; rows are solved one by one.
 
-    `Anderson`, mixed with the forward step that is known to converge, which its safeguard falls
-    back to. Rows that fail, and rows of z that are not finite, come back as NaN. Where autograd
-    records, u has the implicit gradient in z and in what T is computed from.
+    By `Anderson`, whose safeguard falls back to the forward step that is known to converge. Rows
+    that fail, and rows of z that are not finite, come back as NaN. Where autograd records, u has
+    the implicit gradient in z and in what T is computed from.
     """
 
     def __init__(self, inner: Operator, step: float, tolerance: float, max_iterations: int) -> None:
@@ -138,7 +138,7 @@ class _Solved(StopRule):
 
 
 class _Differentiated(Derived):
-    """T, refused where it hides its derivative: u + step T u would pass for one with J = I."""
+    """T; refuses a T that hides its derivative, since u + step T u would seem to have J = I."""
 
     def __init__(self, inner: Operator) -> None:
         self.inner = inner

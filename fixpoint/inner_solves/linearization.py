@@ -1,7 +1,7 @@
 """T about a point: products with J = dT/dz and J^T, and the zero as a function of T z.
 
-Plain autograd keeps the graph of one evaluation (`Recorded`). Inside of `torch.func` T is evaluated
-again (`Transformed`): a graph of one level of its transforms is not to be used in another.
+Plain autograd keeps the graph of one evaluation (`RecordedGraph`). Inside of `torch.func` T is
+evaluated again (`Transformed`): a graph of one level of its transforms cannot be used in another.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def forward_mode() -> bool:
 
 
 class Linearization(Protocol):
-    """J at a point, through products with the whole batch."""
+    """J at a point, by its products with the whole batch."""
 
     def __init__(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> None: ...
 
     @property
     def value(self) -> Tensor:
-        """T z, with what it depends on."""
+        """T z, with its graph."""
 
     @property
     def level(self) -> int | None:
@@ -50,8 +50,8 @@ class Linearization(Protocol):
         """v -> J v."""
 
 
-class Recorded:
-    """J from the graph of one evaluation; makes no other."""
+class RecordedGraph:
+    """J from the graph of one evaluation."""
 
     def __init__(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> None:
         self.level = None
@@ -90,7 +90,7 @@ class Recorded:
 
 
 class Transformed:
-    """J inside of `torch.func`, from one evaluation more where a product is asked for."""
+    """J inside of `torch.func`; a product takes another evaluation."""
 
     def __init__(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> None:
         self.operator, self.z = operator, _constant(z)
@@ -245,7 +245,7 @@ def _slice_by_slice(
 
 
 def _constant(value: Tensor) -> Tensor:
-    """What no transform differentiates."""
+    """The value without any transform."""
     value = value.detach()
     while _functorch.is_gradtrackingtensor(value):
         value = _functorch.get_unwrapped(value)
@@ -253,7 +253,7 @@ def _constant(value: Tensor) -> Tensor:
 
 
 def _primal(value: Tensor) -> Tensor:
-    """A dual tensor without its tangent, still what it is to outer transforms."""
+    """A dual tensor without its tangent; outer transforms still see it."""
     if _functorch.is_gradtrackingtensor(value):
         return _functorch.get_unwrapped(value)
     return forward_ad.unpack_dual(value).primal if forward_mode() else value
@@ -268,7 +268,7 @@ def _first_derivative(w: Tensor, *known: Tensor) -> Tensor:
 
 
 class _FirstDerivative(torch.autograd.Function):
-    """A cotangent that cannot be differentiated again, and says so instead of passing as one."""
+    """A cotangent that cannot be differentiated again, and raises if it is."""
 
     generate_vmap_rule = True
 

@@ -1,4 +1,4 @@
-"""Linear systems A w = g, one a row, of which products with the whole batch are known.
+"""Linear systems A w = g, one for each row, given by products with the whole batch.
 
 A is block diagonal: J^T or J at a zero, see `fixpoint.implicit`. Every row is solved for g / ||g||,
 so that g may be of any size, and a row with g = 0 has w = 0 whatever A is.
@@ -29,7 +29,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 class ImplicitWarning(UserWarning):
-    """Some rows have no implicit gradient, or one that is not accurate; names them."""
+    """Some rows have no implicit gradient, or an inaccurate one; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _gmres(
     broken = torch.zeros_like(active)
     products = 0
     while products < max_iterations and bool(active.any()):
-        # Half of it: what the recurrence calls reached may be short of it by rounding.
+        # Half of it: by rounding the true residual may be above that of the recurrence.
         forcing = torch.where(norm > 0, rtol * first / norm / 2, 0)
         gmres = Gmres(residual, active, forcing, rounding)
         for _ in range(min(restart, max(max_iterations - products - 1, 1))):
@@ -216,7 +216,7 @@ def _gmres(
         products += 1
         lower = active & ~broken & (left_norm < norm)
         w, residual = where_rows(lower, following, w), where_rows(lower, left, residual)
-        active = lower & (left_norm > rtol * first)  # a row that gained nothing will gain nothing
+        active = lower & (left_norm > rtol * first)  # a row without progress ends
         norm = torch.where(lower, left_norm, norm)
     return w, torch.where(first == 0, 0, norm / first), broken
 

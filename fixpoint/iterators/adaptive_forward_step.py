@@ -1,31 +1,33 @@
-"""Forward steps whose size follows the cocoercivity seen along the way, row by row:
+"""Forward steps whose size follows the measured cocoercivity, row by row:
 
     z^{k+1} = z^k - rho_k T z^k
 
 After a trial step the ratio b = <dT, dz> / ||dT||^2 of the two points is known. It is below
-rho_k / 2 exactly when the residual rose, and then rho_k < 2 beta is refuted for every beta that
-could hold there: the trial is taken back and the step shrinks, by a half, an eighth, 1/128, ... as
-one trial after the other is refused, but not below a fraction of 2 b. Else the trial is accepted,
-and the step grows, up to that fraction of twice the running estimate of beta: by `growth`, or
-fourfold where b says that it is far too short. A step costs one evaluation, refused or not.
-Residuals of accepted points never rise, but for T's rounding, about eps ||dT|| / ||dz|| ||z||.
+rho_k / 2 exactly when the residual rose. Then rho_k < 2 beta is refuted for every beta that could
+hold there: the trial is taken back and the step shrinks, by a half, an eighth, 1/128, ... as trials
+are refused one after the other, but not below a fraction of 2 b. Otherwise the trial is accepted
+and the step grows by `growth`, or fourfold if b shows that it is far too short, up to that fraction
+of twice the running estimate of beta. Every step costs one evaluation. Residuals of accepted points
+never rise, except by T's rounding, about eps ||dT|| / ||dz|| ||z||.
 
-Where the operator's cocoercivity beta is known, no step below 2 beta is refused. Where T falls
-along a step, b < 0, no forward step lowers the residual. Steps are accepted there up to twice the
-least residual; after that the row turns, and takes forward steps of -T, whose zeros are those of T.
+If the operator's cocoercivity beta is known, no step below 2 beta is refused. If T falls along a
+step, b < 0, no forward step lowers the residual. There steps are accepted up to twice the least
+residual; after that the row turns, and makes forward steps of -T, whose zeros are those of T.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterator import Iterator, State
+from fixpoint.iterator import Iterator
+from fixpoint.iterators.anchor import AnchoredState
 from fixpoint.operator import Operator
 from fixpoint.trees.rows import expand_rows, where_rows
 
@@ -34,21 +36,20 @@ _FAR = 4.0  # a step may grow by that where it is shorter than its bound by more
 
 
 @dataclass(frozen=True)
-class AdaptiveForwardStepState(State):
-    anchor: Float[Tensor, "batch *shape"]  # last accepted point
-    anchor_residual: Float[Tensor, "batch *shape"]  # T at the anchor
+class AdaptiveForwardStepState(AnchoredState):
     step_size: Float[Tensor, " batch"]  # rho_k of the next trial; below 0 where the row has turned
     cocoercivity: Float[Tensor, " batch"]  # running estimate of beta
     known: Float[Tensor, " batch"]  # beta where it is known; else 0
-    least_norm: Float[Tensor, " batch"]  # the least residual of all anchors
     failures: Int[Tensor, " batch"]  # trials taken back one after the other
     refused: Int[Tensor, " batch"]  # trials taken back
     turned: Int[Tensor, " batch"]  # changes of the sign of the step
 
+    counters: ClassVar = ("refused", "turned")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
-    """Forward steps that choose their size; see `ForwardStep.adaptive`.
+    """Forward steps with an adaptive size; see `ForwardStep.adaptive`.
 
     Args:
         first_step: rho_0, where the operator's cocoercivity is not known.
@@ -75,21 +76,14 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
         norm = kernels.row_norm(residual).double()
         beta = operator.cocoercivity
         known = beta if beta is not None and 0 < beta < math.inf else 0.0
-        none = torch.zeros_like(norm, dtype=torch.long)
-        return AdaptiveForwardStepState(
-            z=z,
-            point=z,
-            residual=residual,
-            accepted=torch.ones_like(norm, dtype=torch.bool),
-            anchor=z,
-            anchor_residual=residual,
+        return AdaptiveForwardStepState.first(
+            z,
+            residual,
+            norm,
             step_size=torch.full_like(norm, self.fraction * 2 * known or self.first_step),
             cocoercivity=torch.full_like(norm, known or torch.inf),
             known=torch.full_like(norm, known),
-            least_norm=norm,
-            failures=none,
-            refused=none,
-            turned=none,
+            failures=torch.zeros_like(norm, dtype=torch.long),
         )
 
     def step(self, operator: Operator, state: AdaptiveForwardStepState) -> AdaptiveForwardStepState:
@@ -116,7 +110,7 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
             usable, torch.minimum(rho / 2, shrunk.maximum(self.fraction * 2 * ratio)), shrunk
         )
         turns = ~accepted & (ratio < 0) & (state.known == 0)
-        # T changed by that much over the last step, which tells how long the one back may be.
+        # The change of T over the last step limits the length of the step back.
         back = torch.where(ratio.isfinite(), torch.minimum(rho, self.fraction * -ratio), rho)
         step_size = torch.where(accepted, grown, torch.where(turns, -back, shrunk))
         step_size = torch.where(risen, rho, step_size)
@@ -129,6 +123,9 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
             accepted=accepted,
             anchor=anchor,
             anchor_residual=where_rows(accepted, residual, state.anchor_residual),
+            anchor_norm=torch.where(
+                accepted, kernels.row_norm(residual).double(), state.anchor_norm
+            ),
             step_size=sign * step_size,
             cocoercivity=torch.where(turns, back, estimate),
             known=state.known,
@@ -140,7 +137,7 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
         )
 
     def statistics(self, state: AdaptiveForwardStepState) -> dict[str, Tensor]:
-        return {"refused": state.refused, "turned": state.turned}
+        return state.statistics()
 
     def _judge(
         self, state: AdaptiveForwardStepState, point: Tensor, residual: Tensor
@@ -153,8 +150,7 @@ class AdaptiveForwardStep(Iterator[AdaptiveForwardStepState]):
         # Judged by the residual, to which the ratio is equivalent but for rounding.
         gain = torch.where(sums.pair.point > 0, (moved / sums.pair.point).sqrt(), 0.0)
         rounding = 4 * torch.finfo(point.dtype).eps * gain * sums.point.sqrt()
-        anchor = kernels.row_norm(state.anchor_residual).double()
         norm = sums.residual.sqrt()
         safe = state.step_size.abs() < 2 * state.known
-        accepted = norm.isfinite() & (safe | (norm <= anchor + rounding))
+        accepted = norm.isfinite() & (safe | (norm <= state.anchor_norm + rounding))
         return ratio, accepted, sums._replace(pair=None)

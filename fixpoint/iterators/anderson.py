@@ -4,25 +4,24 @@ safeguard after Zhang, O'Donoghue & Boyd, SIAM J. Optim. 2020):
     z' = z - dZ gamma - beta r_min,    gamma = argmin ||r - dR gamma||,    r_min = r - dR gamma
 
 with r = T z. Every row keeps an anchor, the last accepted point a with its residual r. Differences
-(dZ, dR) are taken to the anchor, of refused points, too: every evaluation teaches a column. A
+(dZ, dR) are taken to the anchor, also those of refused points: every evaluation gives a column. A
 refused extrapolation is followed by the forward step a - beta r; `fixpoint.iterators.trials` says
-when the next one is tried. A step costs one evaluation, whatever happens.
+when the next one is tried. Every step costs one evaluation.
 
-Lengths. Forward steps have the row's own beta: `mixing` at first; shorter after one that raised
-the residual, and then at most 1.8 times the ratio b = <dz, dr> / ||dr||^2 that the next one shows,
-since beta < 2 b is what a b-cocoercive T allows; never above `mixing`. Extrapolations take the step
-along r_min as long as the secant of the last one says, ||dz|| / ||dr||, at least the row's beta:
-that scales with T, and makes new columns as large as old ones, which keeps the least squares well
-conditioned. On linear problems with full memory it then needs the evaluations of GMRES. Without
-the safeguard it is beta, as in the textbook.
+The lengths of both steps are the row's own; see `fixpoint.iterators.anderson_lengths`. On linear
+problems with full memory the iteration needs the evaluations of GMRES.
+`fixpoint.iterators.least_squares` says why the weights come from a Gram matrix. The counters of
+refusals point to hyper-parameters: `rejected_residual` to `largest_rise`, `rejected_weights` to
+`regularization` and `memory`, `shortened` to `mixing`, `left` to `patience`. `rejected_nonfinite`
+points to T.
 
 Safeguard. With r_a the residual at the anchor, an extrapolation z' stands if
 
     ||T z'|| <= (1 - delta) ||r_a||    or    ||T z'|| <= s_n = D ||T z^0|| (n + 1)^-1.1,
 
 n counting those accepted by s_n alone, and if ||z' - a|| <= L ||r_a||. Of rises, only those are
-accepted that the model foresees, ||T z'|| <= 10 ||r_min||, or that a row risks when nothing else
-helped, and none above `largest_rise` times the least residual.
+accepted that the model predicts, ||T z'|| <= 10 ||r_min||, or that are bold trials after others
+failed, and none above `largest_rise` times the least residual.
 
 Where T is beta-cocoercive with a zero and mixing < 2 beta, the least residual tends to 0. Forward
 steps raise no residual then. So the residuals b_k at which extrapolations start obey
@@ -32,54 +31,53 @@ Krasnoselskii-Mann iteration with summable errors (Combettes, 2001); else b_k ->
 goes back to its best point for the n-th time, that is at most D_0 + n c from a zero; q^n steps
 follow, q > 1, which bring the residual to (D_0 + n c) / (beta q^(n/2)); or it fell to a tenth.
 
-Where an evaluation of T yields more than T z, gamma may minimize that instead: the deviation
-p = Q(D(z)) - x of a decoded picture, say, with T z = E(x + p) - E(x). The steps still go along T,
-the weights come from the data: a nonlinear AB-GMRES (Hayami, Yin & Ito, SIAM J. Matrix Anal. Appl.
-2010), with the encoder for B. Then it is ||p|| that is compared, and beta only ever shrinks.
+If an evaluation of T yields more than T z, gamma may minimize that instead: for example the
+deviation p = Q(D(z)) - x of a decoded picture, with T z = E(x + p) - E(x). The steps still go along
+T, the weights come from the data: a nonlinear AB-GMRES (Hayami, Yin & Ito, SIAM J. Matrix Anal.
+Appl. 2010), with the encoder for B. Then ||p|| is compared in place of ||T z||, and beta never
+grows.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterator import Iterator, State
+from fixpoint.iterator import Iterator
+from fixpoint.iterators.anchor import AnchoredState
+from fixpoint.iterators.anderson_lengths import Evaluated, Extrapolation, Lengths
 from fixpoint.iterators.least_squares import (
     bordered,
     model_norm,
     weights_of,
     without_columns,
 )
-from fixpoint.iterators.trials import FORWARD_RISE, Trials
+from fixpoint.iterators.trials import Trials
 from fixpoint.operator import Operator
 from fixpoint.trees.rows import where_rows
 
 _DECREASE = 1e-3  # delta
 _SUMMABLE = 1e3  # D
 _LONGEST = 1e8  # L, in lengths of the row's own steps
-_FORESEEN = 10.0  # residual over that of the model, at most
+_PREDICTED = 10.0  # residual over that of the model, at most
 _BOLD = 100.0  # length of a bold extrapolation, in forward steps, at most
 _ROUNDING = 8 * torch.finfo(torch.float64).eps  # of the unit diagonal of the Gram matrix
-_SAFE = 1.8  # of b, that a forward step takes
 
 
 @dataclass(frozen=True)
-class AndersonState(State):
-    anchor: Float[Tensor, "batch *shape"]  # last accepted point
-    anchor_residual: Float[Tensor, "batch *shape"]  # T at the anchor
-    anchor_merit: Tensor | None  # what is minimized there, where that is not T
-    anchor_norm: Float[Tensor, " batch"]  # the norm of what is minimized there
+class AndersonState(AnchoredState):
+    """Norms are those of what is minimized."""
+
+    anchor_merit: Tensor | None  # what is minimized at the anchor, where that is not T
     best: tuple[Tensor, Tensor, Tensor | None]  # the anchor of the least norm, T and merit there
-    least_norm: Float[Tensor, " batch"]  # that norm
     first_norm: Float[Tensor, " batch"]  # the norm at the start
-    mixing: Float[Tensor, " batch"]  # beta of the row's forward steps
-    length: Float[Tensor, " batch"]  # and of its extrapolations
+    lengths: Lengths
     trials: Trials
     point_differences: tuple[Tensor, ...]  # dZ, newest first
     residual_differences: tuple[Tensor, ...]  # dR, newest first
@@ -87,29 +85,19 @@ class AndersonState(State):
     gram: Float[Tensor, "batch memory memory"]  # dR^T dR
     right_hand_side: Float[Tensor, "batch memory"]  # dR^T r at the anchor
     rises: Int[Tensor, " batch"]  # n, extrapolations accepted by the summable bound
-    failures: Int[Tensor, " batch"]  # forward steps refused one after the other
     rejected_residual: Int[Tensor, " batch"]  # points refused: residual too large
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
     rejected_weights: Int[Tensor, " batch"]  # extrapolations with columns left out
     shortened: Int[Tensor, " batch"]  # forward steps too long: the mixing shrank
-    left: Int[Tensor, " batch"]  # returns to the best point: extrapolations got nowhere
+    left: Int[Tensor, " batch"]  # returns to the best point: extrapolations made no progress
 
-
-class _Tried(NamedTuple):
-    """A point, T there, and what is known of the step that led to it."""
-
-    point: Tensor
-    residual: Tensor
-    merit: Tensor | None
-    dz: Tensor  # point - anchor, and the like
-    dr: Tensor
-    dp: Tensor | None
-    row: kernels.GramRow  # of what is minimized
-    sums: kernels.RowSums
-    step: Tensor  # ||dz||^2
-    norm: Tensor  # of what is minimized
-    finite: Tensor  # all of it
-    usable: Tensor  # the differences are finite
+    counters: ClassVar = (
+        "rejected_residual",
+        "rejected_nonfinite",
+        "rejected_weights",
+        "shortened",
+        "left",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +109,12 @@ class Anderson(Iterator[AndersonState]):
         mixing: beta, the step of the underlying forward step.
         regularization: added to the unit diagonal of the scaled normal equations; raised to the
             rounding level of float64 where it is below.
-        safeguard: refuse points by their residual, and leave extrapolations that get nowhere.
+        safeguard: refuse points by their residual, and pause extrapolations without progress.
         shrink: factor on a row's mixing after a forward step that raised the residual (or what is
             minimized instead), in (0, 1]; 1 keeps it, and accepts every forward step.
         largest_weight: the oldest differences are left out until no weight is above it.
         largest_rise: residual of an extrapolation over the least one, at most; 1 accepts no rise.
-        patience: evaluations without progress until extrapolations are left; at least as many as
+        patience: evaluations without progress until extrapolations pause; at least as many as
             there are differences.
         minimize: "residual" for T z, or the name of a tensor that `Operator.evaluate` measures, as
             "deviation" of a `DecoderInversion`: what the weights minimize.
@@ -161,39 +149,36 @@ class Anderson(Iterator[AndersonState]):
             raise ValueError(f"largest_rise must be at least 1, got {self.largest_rise}")
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> AndersonState:
-        residual, merit = self._evaluate(operator, z)
+        residual, merit = self._at(operator, z)
         norm = kernels.row_norm(residual if merit is None else merit).double()
-        none = torch.zeros_like(norm, dtype=torch.long)
-        return AndersonState(
-            z=z,
-            point=z,
-            residual=residual,
-            accepted=torch.ones_like(norm, dtype=torch.bool),
-            anchor=z,
-            anchor_residual=residual,
+        return AndersonState.first(
+            z,
+            residual,
+            norm,
             anchor_merit=merit,
-            anchor_norm=norm,
             best=(z, residual, merit),
-            least_norm=norm,
             first_norm=norm,
-            mixing=torch.full_like(norm, self.mixing),
-            length=torch.full_like(norm, self.mixing),
+            lengths=Lengths.first(self.mixing, norm),
             trials=Trials.first(norm),
             point_differences=(),
             residual_differences=(),
             merit_differences=(),
             gram=norm.new_zeros(len(norm), 0, 0),
             right_hand_side=norm.new_zeros(len(norm), 0),
-            rises=none,
-            failures=none,
-            rejected_residual=none,
-            rejected_nonfinite=none,
-            rejected_weights=none,
-            shortened=none,
-            left=none,
+            rises=torch.zeros_like(norm, dtype=torch.long),
         )
 
     def step(self, operator: Operator, state: AndersonState) -> AndersonState:
+        step = self._extrapolation(state)
+        found = self._evaluated(operator, state, step)
+        accepted, risen = self._judge(state, step, found)
+        return self._remember(state, step, found, accepted, risen)
+
+    def statistics(self, state: AndersonState) -> dict[str, Tensor]:
+        return state.statistics()
+
+    def _extrapolation(self, state: AndersonState) -> Extrapolation:
+        """The weights of the next point; 0 in rows that make a forward step."""
         weights, left_out = weights_of(
             state.gram,
             state.right_hand_side,
@@ -203,54 +188,11 @@ class Anderson(Iterator[AndersonState]):
         wait = (state.trials.wait > 0) if self.safeguard else state.trials.resting
         extrapolated = ~wait & (weights != 0).any(1)
         weights = torch.where(extrapolated.unsqueeze(1), weights, 0)
-        tried = self._try(operator, state, weights, extrapolated)
         model = model_norm(state.gram, state.right_hand_side, weights, state.anchor_norm)
-        accepted, risen = self._judge(state, tried, extrapolated, model)
-        following = self._remember(state, tried, accepted)
-        mixing, length, too_long, failures = self._lengths(
-            state, tried, extrapolated, accepted, model, weights
-        )
-        trials, back = state.trials, torch.zeros_like(accepted)
-        if self.safeguard:
-            patience = max(self.patience, following.gram.shape[1])
-            trials, back = trials.after(extrapolated, accepted, tried.norm, patience)
-            # Columns of another quantity than T do not mislead T: they stay.
-            misled = extrapolated & ~accepted & (tried.merit is None)
-            gram, right_hand_side = without_columns(
-                following.gram, following.right_hand_side, back, misled
-            )
-            following = replace(following, gram=gram, right_hand_side=right_hand_side)
-        present = following.anchor, following.anchor_residual, following.anchor_merit
-        anchor, anchor_residual, anchor_merit = where_rows(back, following.best, present)
-        return replace(
-            following,
-            anchor=anchor,
-            anchor_residual=anchor_residual,
-            anchor_merit=anchor_merit,
-            anchor_norm=torch.where(back, following.least_norm, following.anchor_norm),
-            mixing=mixing,
-            length=length,
-            trials=trials,
-            rises=state.rises + risen,
-            failures=failures,
-            rejected_residual=state.rejected_residual + (tried.finite & ~accepted),
-            rejected_nonfinite=state.rejected_nonfinite + ~tried.finite,
-            rejected_weights=state.rejected_weights + (~wait & left_out),
-            shortened=state.shortened + too_long,
-            left=state.left + back,
-        )
+        return Extrapolation(weights, extrapolated, model, ~wait & left_out)
 
-    def statistics(self, state: AndersonState) -> dict[str, Tensor]:
-        return {
-            "rejected_residual": state.rejected_residual,
-            "rejected_nonfinite": state.rejected_nonfinite,
-            "rejected_weights": state.rejected_weights,
-            "shortened": state.shortened,
-            "left": state.left,
-        }
-
-    def _evaluate(self, operator: Operator, point: Tensor) -> tuple[Tensor, Tensor | None]:
-        """T at `point`, and what is minimized there, where that is something else."""
+    def _at(self, operator: Operator, point: Tensor) -> tuple[Tensor, Tensor | None]:
+        """T at `point`, and what is minimized there if it is not T."""
         if self.minimize == "residual":
             return operator(point), None
         residual, measured = operator.evaluate(point)
@@ -261,11 +203,11 @@ class Anderson(Iterator[AndersonState]):
             )
         return residual, measured[self.minimize]
 
-    def _try(
-        self, operator: Operator, state: AndersonState, weights: Tensor, extrapolated: Tensor
-    ) -> _Tried:
-        """The next point, evaluated, and what it teaches."""
-        # More differences than dimensions are dependent, and their weights are rounding.
+    def _evaluated(
+        self, operator: Operator, state: AndersonState, step: Extrapolation
+    ) -> Evaluated:
+        """The next point, T there, and the new column."""
+        # More differences than dimensions are dependent: their weights would be rounding errors.
         older = min(self.memory, math.prod(state.z.shape[1:])) - 1
         done = None if state.request is None else state.request.done
         point, dz, mixed = kernels.anderson_mix(
@@ -273,11 +215,11 @@ class Anderson(Iterator[AndersonState]):
             state.anchor_residual,
             state.point_differences,
             state.residual_differences,
-            weights,
-            torch.where(extrapolated, state.length, state.mixing),
+            step.weights,
+            torch.where(step.extrapolated, state.lengths.extrapolation, state.lengths.mixing),
             done=done,
         )
-        residual, merit = self._evaluate(operator, point)
+        residual, merit = self._at(operator, point)
         known = state.residual_differences[:older]
         dr, row = kernels.gram_row(
             known if merit is None else (), residual, state.anchor_residual, done=done
@@ -291,82 +233,80 @@ class Anderson(Iterator[AndersonState]):
             dp, row = kernels.gram_row(known, merit, state.anchor_merit, done=done)
             finite = finite & (row.value < torch.inf)
             usable = usable & (row.newest[:, 0] < torch.inf)
-        norm = row.value.sqrt()
-        step = mixed.difference
-        return _Tried(point, residual, merit, dz, dr, dp, row, sums, step, norm, finite, usable)
+        return Evaluated(
+            point=point,
+            residual=residual,
+            merit=merit,
+            point_difference=dz,
+            residual_difference=dr,
+            merit_difference=dp,
+            row=row,
+            sums=sums,
+            squared_step=mixed.difference,
+            norm=row.value.sqrt(),
+            finite=finite,
+            usable=usable,
+        )
 
     def _judge(
-        self, state: AndersonState, tried: _Tried, extrapolated: Tensor, model: Tensor
+        self, state: AndersonState, step: Extrapolation, found: Evaluated
     ) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
         """Which points are accepted, and which of them by the summable bound alone."""
         if not self.safeguard:
-            return tried.finite, torch.zeros_like(tried.finite)
-        norm, anchor = tried.norm, state.anchor_norm
-        step, forward = tried.step.sqrt(), state.mixing * anchor
+            return found.finite, torch.zeros_like(found.finite)
+        norm, anchor = found.norm, state.anchor_norm
+        length, forward = found.squared_step.sqrt(), state.lengths.mixing * anchor
         lowered = norm <= (1 - _DECREASE) * anchor
         bound = _SUMMABLE * state.first_norm * (state.rises + 1.0) ** -1.1
         bounded = (norm <= bound) & (norm <= self.largest_rise * state.least_norm)
-        foreseen = norm <= _FORESEEN * model
-        dared = state.trials.bold & (step <= _BOLD * forward)
-        near = step <= _LONGEST * torch.maximum(forward, state.length * anchor)
-        risen = ~lowered & bounded & (foreseen | dared)
+        predicted = norm <= _PREDICTED * step.model
+        bold = state.trials.bold & (length <= _BOLD * forward)
+        near = length <= _LONGEST * torch.maximum(forward, state.lengths.extrapolation * anchor)
+        risen = ~lowered & bounded & (predicted | bold)
         stands = near & (lowered | risen)
         # T's own rounding may raise the residual where nothing else is left of it.
-        short = norm <= (1 + 1e-9) * torch.maximum(FORWARD_RISE * state.least_norm, anchor)
-        walks = short if self.shrink < 1 else torch.ones_like(short)
-        accepted = tried.finite & torch.where(extrapolated, stands, walks)
-        return accepted, accepted & extrapolated & risen
+        short = state.forward_step_stands(norm, rounding=1e-9)
+        forward_stands = short if self.shrink < 1 else torch.ones_like(short)
+        accepted = found.finite & torch.where(step.extrapolated, stands, forward_stands)
+        return accepted, accepted & step.extrapolated & risen
 
-    def _lengths(
+    def _remember(
         self,
         state: AndersonState,
-        tried: _Tried,
-        extrapolated: Tensor,
+        step: Extrapolation,
+        found: Evaluated,
         accepted: Tensor,
-        model: Tensor,
-        weights: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """beta of forward steps and of extrapolations, which forward steps were too long, and how
-        many were refused in a row."""
-        raised = ~(tried.norm <= (1 + 1e-9) * state.anchor_norm)
-        too_long = ~extrapolated & raised & (self.shrink < 1)
-        refused = ~extrapolated & ~accepted
-        failures = torch.where(refused, state.failures + 1, 0)
-        failures = torch.where(extrapolated, state.failures, failures)
-        # Shorter and ever shorter: by 1, 2, 4, ... powers of `shrink` where steps are refused.
-        power = 2.0 ** (failures - 1).clamp(0, 5).double()
-        shrunk = state.mixing * self.shrink ** torch.where(refused, power, 1.0)
-        if tried.merit is not None:
-            mixing = torch.where(too_long, shrunk, state.mixing)
-            return mixing, torch.minimum(mixing, state.length), too_long, failures
-        moved = tried.row.newest[:, 0]
-        ratio = -state.mixing * tried.row.at_anchor / moved
-        safe = torch.where((ratio > 0) & ratio.isfinite(), _SAFE * ratio, torch.inf)
-        fell = ~extrapolated & accepted & ~raised
-        grown = torch.where(moved > 0, torch.maximum(safe, state.mixing), 2 * state.mixing)
-        grown = grown.clamp(max=self.mixing)
-        mixing = torch.where(fell, grown, state.mixing)
-        shrunk = torch.where(accepted, torch.minimum(shrunk, safe), shrunk)
-        mixing = torch.where(too_long, shrunk, mixing)
-        # ||z' - (a - dZ gamma)|| over ||T z' - r_min||: the secant of the step along r_min.
-        older = tried.row.at_value[:, 1:]
-        products = tried.row.at_anchor + state.anchor_norm.square()
-        used = weights[:, : older.shape[1]]
-        products = products - (used * older).sum(1)
-        change = tried.norm.square() - 2 * products + model.square()
-        known = (change > 1e-12 * state.anchor_norm.square()) & (model > 1e-6 * state.anchor_norm)
-        # After a forward step r_min is r_a, and the change is the new difference itself.
-        change = torch.where(extrapolated, change, moved)
-        known = torch.where(extrapolated, known, moved > 0) & tried.usable
-        size = torch.where(extrapolated, state.length, state.mixing)
-        length = torch.where(known, size * model / change.clamp(min=0).sqrt(), state.length)
-        length = torch.maximum(length, mixing) if self.safeguard else mixing
-        return mixing, length, too_long, failures
+        risen: Tensor,
+    ) -> AndersonState:
+        """The state after this point: anchor, columns, lengths, counters."""
+        lengths, too_long = state.lengths.after(
+            step, found, accepted, state.anchor_norm, shrink=self.shrink, longest=self.mixing
+        )
+        if not self.safeguard and found.merit is None:
+            lengths = replace(lengths, extrapolation=lengths.mixing)
+        following = replace(
+            self._with_column(state, found, accepted),
+            lengths=lengths,
+            rises=state.rises + risen,
+            rejected_residual=state.rejected_residual + (found.finite & ~accepted),
+            rejected_nonfinite=state.rejected_nonfinite + ~found.finite,
+            rejected_weights=state.rejected_weights + step.left_out,
+            shortened=state.shortened + too_long,
+        )
+        if not self.safeguard:
+            return following
+        patience = max(self.patience, following.gram.shape[1])
+        trials, back = state.trials.after(step.extrapolated, accepted, found.norm, patience)
+        # Columns of another quantity than T are kept: they do not mislead.
+        misled = step.extrapolated & ~accepted & (found.merit is None)
+        return self._back_to_the_best(replace(following, trials=trials), back, misled)
 
-    def _remember(self, state: AndersonState, tried: _Tried, accepted: Tensor) -> AndersonState:
+    def _with_column(
+        self, state: AndersonState, found: Evaluated, accepted: Tensor
+    ) -> AndersonState:
         """The new anchor, the best one, and the columns with the new one in front."""
         memory = min(self.memory, math.prod(state.z.shape[1:]))
-        row = tried.row
+        row = found.row
         # At a refused point the anchor stays, and its products with the older differences.
         at_anchor = torch.cat(
             (row.at_anchor.unsqueeze(1), state.right_hand_side[:, : memory - 1]), 1
@@ -374,31 +314,50 @@ class Anderson(Iterator[AndersonState]):
         right_hand_side = torch.where(accepted.unsqueeze(1), row.at_value, at_anchor)
         # A difference that is not finite was stored as one that the weights leave out.
         older_used = state.gram.diagonal(dim1=1, dim2=2)[:, : memory - 1] > 0
-        used = torch.cat((tried.usable.unsqueeze(1), older_used), 1)
-        gram_row = torch.where(used & tried.usable.unsqueeze(1), row.newest, 0)
-        anchor = where_rows(accepted, tried.point, state.anchor)
-        anchor_residual = where_rows(accepted, tried.residual, state.anchor_residual)
-        anchor_merit = where_rows(accepted, tried.merit, state.anchor_merit)
-        improved = accepted & (tried.norm < state.least_norm)
-        best = where_rows(improved, (tried.point, tried.residual, tried.merit), state.best)
-        merit_differences = () if tried.dp is None else (tried.dp, *state.merit_differences)
+        used = torch.cat((found.usable.unsqueeze(1), older_used), 1)
+        gram_row = torch.where(used & found.usable.unsqueeze(1), row.newest, 0)
+        reached = found.point, found.residual, found.merit
+        before = state.anchor, state.anchor_residual, state.anchor_merit
+        anchor, anchor_residual, anchor_merit = where_rows(accepted, reached, before)
+        improved = accepted & (found.norm < state.least_norm)
+        dp = found.merit_difference
+        merit_differences = () if dp is None else (dp, *state.merit_differences)
         return replace(
             state,
             z=anchor,
-            point=tried.point,
-            residual=tried.residual,
+            point=found.point,
+            residual=found.residual,
             accepted=accepted,
             anchor=anchor,
             anchor_residual=anchor_residual,
             anchor_merit=anchor_merit,
-            anchor_norm=torch.where(accepted, tried.norm, state.anchor_norm),
-            best=best,
-            least_norm=torch.where(improved, tried.norm, state.least_norm),
-            point_differences=(tried.dz, *state.point_differences)[:memory],
-            residual_differences=(tried.dr, *state.residual_differences)[:memory],
+            anchor_norm=torch.where(accepted, found.norm, state.anchor_norm),
+            best=where_rows(improved, reached, state.best),
+            least_norm=torch.where(improved, found.norm, state.least_norm),
+            point_differences=(found.point_difference, *state.point_differences)[:memory],
+            residual_differences=(found.residual_difference, *state.residual_differences)[:memory],
             merit_differences=merit_differences[:memory],
             gram=bordered(gram_row, state.gram),
             right_hand_side=torch.where(used, right_hand_side, 0),
-            sums=tried.sums,
+            sums=found.sums,
             request=None,
+        )
+
+    def _back_to_the_best(
+        self, state: AndersonState, back: Tensor, misled: Tensor
+    ) -> AndersonState:
+        """Rows that leave extrapolations start from their best point, without columns; rows that
+        were misled keep the newest column alone."""
+        gram, right_hand_side = without_columns(state.gram, state.right_hand_side, back, misled)
+        present = state.anchor, state.anchor_residual, state.anchor_merit
+        anchor, anchor_residual, anchor_merit = where_rows(back, state.best, present)
+        return replace(
+            state,
+            anchor=anchor,
+            anchor_residual=anchor_residual,
+            anchor_merit=anchor_merit,
+            anchor_norm=torch.where(back, state.least_norm, state.anchor_norm),
+            gram=gram,
+            right_hand_side=right_hand_side,
+            left=state.left + back,
         )

@@ -14,31 +14,33 @@ ill-conditioned problems.
 
 Every row keeps an anchor: the last accepted point a with its residual r_a. Steps and differences
 start there. A quasi-Newton point whose residual is not below the anchor's is refused, and the next
-point is a forward step: a step costs one evaluation, whatever happens. But Broyden's residuals rise
-on the way to fast convergence, and refusing every rise stalls where T is ill-conditioned: a
-residual within `largest_rise` of the least one accepted is accepted too, unless the least has not
-fallen for ten steps (so far after Grippo, Lampariello & Lucidi, SIAM J. Numer. Anal. 1986). Where
-quasi-Newton steps get nowhere for `patience` evaluations, the row goes back to its best point and
-makes forward steps for a while; see `fixpoint.iterators.trials`.
+point is a forward step: every step costs one evaluation. But Broyden's residuals rise on the way to
+fast convergence, and a method that refuses every rise stalls if T is ill-conditioned. So a residual
+of at most `largest_rise` times the least one is accepted as well, unless the least one has not
+fallen for ten steps (after Grippo, Lampariello & Lucidi, SIAM J. Numer. Anal. 1986). If
+quasi-Newton steps make no progress for `patience` evaluations, the row returns to its best point
+and makes forward steps for a while; see `fixpoint.iterators.trials`.
 
 Forward steps a - rho r_a have the row's own rho: beta at first, shorter where one more than doubles
 the least residual, which refuses it, and growing back with every one that lowers the residual.
 
 A quasi-Newton step is at most `largest_step` times as long as the forward step, so that no nearly
-singular update carries a row far away, and a pair whose s^T H y is lost in rounding stays out of H.
+singular update carries a row far away. A pair whose s^T H y is lost in rounding is left out of H.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint import kernels
-from fixpoint.iterator import Iterator, State
-from fixpoint.iterators.trials import FORWARD_RISE, Trials, forward_lengths
+from fixpoint.iterator import Iterator
+from fixpoint.iterators.anchor import AnchoredState
+from fixpoint.iterators.trials import Trials, forward_lengths
 from fixpoint.operator import Operator
 from fixpoint.trees.rows import expand_rows, where_rows
 
@@ -78,12 +80,8 @@ class Secants:
 
 
 @dataclass(frozen=True)
-class BroydenState(State):
-    anchor: Float[Tensor, "batch *shape"]  # last accepted point
-    anchor_residual: Float[Tensor, "batch *shape"]  # T at the anchor
-    anchor_norm: Float[Tensor, " batch"]  # its norm
-    least_norm: Float[Tensor, " batch"]  # the least of all anchors
-    stale: Int[Tensor, " batch"]  # steps since it fell
+class BroydenState(AnchoredState):
+    stale: Int[Tensor, " batch"]  # steps since the least norm fell
     best: tuple[Tensor, Tensor]  # the anchor of the least norm, and T there
     forward: Float[Tensor, " batch"]  # rho of the next forward step
     failures: Int[Tensor, " batch"]  # forward steps refused one after the other
@@ -94,7 +92,15 @@ class BroydenState(State):
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused, or steps not tried: not finite
     shortened: Int[Tensor, " batch"]  # quasi-Newton steps cut to the largest length
     skipped_updates: Int[Tensor, " batch"]  # pairs left out: s^T H y too close to 0
-    left: Int[Tensor, " batch"]  # returns to the best point: quasi-Newton steps got nowhere
+    left: Int[Tensor, " batch"]  # returns to the best point: quasi-Newton steps made no progress
+
+    counters: ClassVar = (
+        "rejected_residual",
+        "rejected_nonfinite",
+        "shortened",
+        "skipped_updates",
+        "left",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +114,7 @@ class Broyden(Iterator[BroydenState]):
         largest_rise: residual of a quasi-Newton point over the least one accepted, at most; 1 to
             accept none that rises.
         largest_step: length of a quasi-Newton step over that of the forward step, at most.
-        patience: evaluations without progress until quasi-Newton steps are left.
+        patience: evaluations without progress until quasi-Newton steps pause.
     """
 
     memory: int = 10
@@ -134,15 +140,10 @@ class Broyden(Iterator[BroydenState]):
         residual = operator(z)
         norm = kernels.row_norm(residual).double()
         none = torch.zeros_like(norm, dtype=torch.long)
-        return BroydenState(
-            z=z,
-            point=z,
-            residual=residual,
-            accepted=torch.ones_like(norm, dtype=torch.bool),
-            anchor=z,
-            anchor_residual=residual,
-            anchor_norm=norm,
-            least_norm=norm,
+        return BroydenState.first(
+            z,
+            residual,
+            norm,
             stale=none,
             best=(z, residual),
             forward=torch.full_like(norm, self.mixing),
@@ -150,11 +151,6 @@ class Broyden(Iterator[BroydenState]):
             trials=Trials.first(norm),
             secants=Secants((), (), norm.new_zeros(len(norm), 0, 0), norm.new_zeros(len(norm), 0)),
             right_hand_side=norm.new_zeros(len(norm), 0),
-            rejected_residual=none,
-            rejected_nonfinite=none,
-            shortened=none,
-            skipped_updates=none,
-            left=none,
         )
 
     def step(self, operator: Operator, state: BroydenState) -> BroydenState:
@@ -171,7 +167,7 @@ class Broyden(Iterator[BroydenState]):
         tried = length.isfinite()
         wait = (state.trials.wait > 0) if self.safeguard else state.trials.resting
         quasi_newton = ~wait & tried & (weights != 0).any(1)
-        # Where T is steeper than forward steps can stand, H knows better than they.
+        # If T is too steep for forward steps of the first length, H has the better scale.
         largest = self.largest_step * self.mixing * state.anchor_norm
         shortened = quasi_newton & (length > largest)
         share = expand_rows(torch.where(shortened, largest / length, 1), direction)
@@ -185,10 +181,10 @@ class Broyden(Iterator[BroydenState]):
         finite = norm.isfinite()
         near = (norm <= self.largest_rise * state.least_norm) & (state.stale < _PATIENCE)
         lowered = (norm < state.anchor_norm) | near
-        walks = norm <= torch.maximum(FORWARD_RISE * state.least_norm, state.anchor_norm)
         accepted = finite
         if self.safeguard:
-            accepted = finite & torch.where(quasi_newton, lowered, walks)
+            stands = torch.where(quasi_newton, lowered, state.forward_step_stands(norm))
+            accepted = finite & stands
         improved = accepted & (norm < state.least_norm)
         anchor_residual = where_rows(accepted, residual, state.anchor_residual)
         # In the accumulation dtype: differences of 16-bit numbers can overflow.
@@ -241,13 +237,7 @@ class Broyden(Iterator[BroydenState]):
         )
 
     def statistics(self, state: BroydenState) -> dict[str, Tensor]:
-        return {
-            "rejected_residual": state.rejected_residual,
-            "rejected_nonfinite": state.rejected_nonfinite,
-            "shortened": state.shortened,
-            "skipped_updates": state.skipped_updates,
-            "left": state.left,
-        }
+        return state.statistics()
 
     def _updated(
         self,

@@ -4,7 +4,7 @@
     z^{k+1} = z^k - rho T y^k
 
 For a monotone, L-Lipschitz T with a zero and rho < 1/L the distance to every zero falls and
-T z^k -> 0; T need not be cocoercive, and may be a rotation, where every forward step goes astray.
+T z^k -> 0; T need not be cocoercive, and may be a rotation, for which every forward step diverges.
 A step costs two evaluations. With no constraint it is Tseng's forward-backward-forward method.
 """
 

@@ -45,12 +45,12 @@ class ForwardStep(Iterator[ForwardStepState]):
     def adaptive(
         *, first_step: float = 1.0, fraction: float = 0.9, growth: float = 1.2
     ) -> AdaptiveForwardStep:
-        """Forward steps that take their size from the cocoercivity they see; each row its own."""
+        """Forward steps whose size follows the measured cocoercivity, row by row."""
         return AdaptiveForwardStep(first_step=first_step, fraction=fraction, growth=growth)
 
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> ForwardStepState:
         beta = operator.cocoercivity
-        if beta is None:  # at the zeros is enough for theorem 1
+        if beta is None:  # theorem 1 needs it at the zeros only
             beta = getattr(operator, "star_cocoercivity", None)
         if beta is not None and not self.step_size < 2 * beta:
             warnings.warn(

@@ -6,10 +6,11 @@ For a beta-cocoercive T the map I - 2 beta T is nonexpansive, no iterate is fart
 than z^0, and beta ||T z^k|| <= ||z^0 - z*|| / (k+1): no method has a better bound for all of them
 (Park & Ryu, ICML 2022). But the residual falls like 1/k for easy operators, too, as T = I / 2.
 
-With `restart`, a row is anchored anew, z^0 replaced and k back to 0, once its residual is at most q
-times its anchor's, q = 1/e, and no longer falls faster from step to step: what is left is the slow
-1/k. While it falls ever faster, as where T turns, the row goes on. The new anchor is the better one
-of the last two points; the first step from it, z - beta T z, does not raise the residual. For a
+With `restart`, a row gets a new anchor, z^0 replaced and k back to 0, once its residual is at most
+q times its anchor's, q = 1/e, and no longer falls faster from step to step: from then on only the
+slow 1/k would be left. While it falls ever faster, as for a rotation T, the row goes on. The new
+anchor is the better one of the last two points; the first step from it, z - beta T z, does not
+raise the residual. For a
 beta-cocoercive T and D = ||z^0 - z*|| at the very start:
 
 - Anchors come no farther from any zero, and the residual of each is at most q times the last one's.
@@ -48,7 +49,7 @@ class HalpernState(State):
     norm: Float[Tensor, " batch"]  # ||T z^k||
     contraction: Float[Tensor, " batch"]  # ||T z^k|| / ||T z^{k-1}||, at most 1; 0 at an anchor
     steps: Int[Tensor, " batch"]  # k, since the anchor was set
-    restarts: Int[Tensor, " batch"]  # anchors set anew
+    restarts: Int[Tensor, " batch"]  # restarts so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,8 @@ class Halpern(Iterator[HalpernState]):
 
     Args:
         cocoercivity: beta, known or estimated.
-        restart: anchor a row anew once its residual has fallen enough; without it the bound of
-            Lieder holds as it stands, and nothing faster.
+        restart: give a row a new anchor once its residual has fallen enough; without it the bound
+            of Lieder holds unchanged, and nothing faster.
     """
 
     cocoercivity: float = 1.0

@@ -2,15 +2,15 @@
 
     gamma = argmin ||r - D gamma||,    G = D^T D,    b = D^T r
 
-The columns are scaled to unit length and factorized from the newest on, G = L L^T. Where a pivot
-falls below `_DEPENDENT`, the column lies in the span of newer ones to within what the Gram matrix
-can tell, and it is left out with all older ones: weights then come from the newest columns, which
-say most of T where the row is now.
+The columns are scaled to unit length and factorized from the newest on, G = L L^T. If a pivot falls
+below `_DEPENDENT`, the column lies in the span of newer ones, as far as the Gram matrix can resolve
+it. It is left out with all older ones: the weights then come from the newest columns, which
+describe T best near the present point.
 
-Why not QR: an updated Q is one more pass over all columns to make it orthogonal, another one for
-that to hold to rounding, and 2 (m - 1) reads and writes to drop the oldest; the Gram matrix takes
-the m + 3 elements per element that its new row costs. What it gives away is accuracy beyond a
-condition of 1e8. It is formed in float64, so that this is far off for columns in 32 and 16 bits.
+Why not QR: to update Q takes one more pass over all columns to make it orthogonal, another one to
+make it orthogonal to rounding, and 2 (m - 1) reads and writes to drop the oldest column. The Gram
+matrix takes only the m + 3 elements per element of its new row. It loses accuracy beyond a
+condition of 1e8; as it is formed in float64, columns in 32 and 16 bits do not come near that.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def weights_of(
     inverse = torch.where(scale > 0, 1 / scale, 0)
     unit = torch.eye(memory, dtype=torch.bool, device=gram.device)
     scaled = gram * inverse.unsqueeze(1) * inverse.unsqueeze(2)
-    # The unit diagonal is set, not summed to: empty columns have none of their own.
+    # The unit diagonal is set, not added: empty columns have a diagonal of 0.
     system = torch.where(unit, 1 + regularization, scaled)
     factor, failed = torch.linalg.cholesky_ex(system)
     pivots = factor.diagonal(dim1=1, dim2=2)

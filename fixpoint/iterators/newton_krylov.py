@@ -8,23 +8,24 @@ Every row keeps an anchor: the last accepted point a. A Newton point stands if
     ||T z'|| <= (1 - c t (1 - eta)) ||r||,    eta = ||r + J d|| / ||r||
 
 (Eisenstat & Walker, SIAM J. Optim. 1994). A refused one halves t, an accepted one doubles it, up
-to 1. A step costs `krylov + 1` evaluations, whatever happens: where GMRES failed, or the Newton
-point did not bring the share `trust` of the decrease that GMRES promised, the next step spends all
-of them on forward steps from a, which need no derivative. So of two steps in a row one is a Newton
-step that kept its promise, or `krylov + 1` forward steps. Those have the row's own length, `mixing`
-at first: where they more than double the least residual they are taken back and shortened, and
-they grow back with every step that lowers it. Backtracking
-along d would be the poorer use of them: d descends only as far as the differences are right, and
-with rounding inside T they may not be.
+to 1. Every step costs `krylov + 1` evaluations. If GMRES failed, or the Newton point brought less
+than the share `trust` of the decrease that GMRES predicted, the next step spends all of them on
+forward steps from a, which need no derivative. So of two successive steps one is a Newton step with
+the predicted decrease, or `krylov + 1` forward steps. Forward steps have the row's own length,
+`mixing` at first: they are taken back and shortened if they more than double the least residual,
+and the length grows again with every step that lowers it. Backtracking along d would use the
+evaluations worse: d descends only as far as the differences are right, and rounding inside T may
+make them wrong.
 
-Where forward steps solve, so does it: d is cut to `largest_step` forward steps, not tried where
-the cut leaves less than c of it, and used only if GMRES took away `least_reduction` of the
-residual. Then all Newton steps together move a row by at most
-largest_step mixing ||T z^0|| / (c least_reduction), because each pays for its length with residual
-and forward steps of a beta-cocoercive T with mixing < 2 beta raise none. Hence such a T with a
-zero is solved: infinitely many forward steps converge with errors that sum, as Krasnoselskii-Mann
-does (Combettes, 2001); after finitely many, t stays and the residual falls geometrically. Where T
-has several zeros apart, a Newton step longer than `largest_step` never happens unseen.
+The method solves what forward steps solve. d is cut to `largest_step` forward steps, not tried if
+the cut leaves less than c of it, and used only if GMRES reduced the residual by the share
+`least_reduction`. Then all Newton steps together move a row by at most
+largest_step mixing ||T z^0|| / (c least_reduction), because each lowers the residual in proportion
+to its length, and forward steps of a beta-cocoercive T with mixing < 2 beta never raise it. Hence
+such a T with a zero is solved: infinitely many forward steps are a Krasnoselskii-Mann iteration
+with summable errors (Combettes, 2001); after the last of finitely many, t stays and the residual
+falls geometrically. If T has several isolated zeros, `shortened` counts the Newton steps that might
+have jumped to another one.
 
 GMRES (Saad & Schultz, SIAM J. Sci. Stat. Comput. 1986) is the flexible one (Saad, SIAM J. Sci.
 Comput. 1993): its directions are the differences that T really saw, rounded to the dtype of z.
@@ -36,6 +37,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -43,8 +45,9 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.inner_solves.gmres import Gmres
-from fixpoint.iterator import Iterator, State
-from fixpoint.iterators.trials import FORWARD_RISE, forward_lengths
+from fixpoint.iterator import Iterator
+from fixpoint.iterators.anchor import AnchoredState
+from fixpoint.iterators.trials import forward_lengths
 from fixpoint.operator import Operator
 from fixpoint.trees.rows import expand_rows, where_rows
 
@@ -52,20 +55,23 @@ _SHARE = 0.1  # of the forward step's length, for a difference
 
 
 @dataclass(frozen=True)
-class NewtonKrylovState(State):
-    anchor: Float[Tensor, "batch *shape"]  # a, the last accepted point
-    anchor_residual: Float[Tensor, "batch *shape"]  # r, T at the anchor
-    anchor_norm: Float[Tensor, " batch"]  # ||r||
+class NewtonKrylovState(AnchoredState):
     resting: Bool[Tensor, " batch"]  # the next step is made of forward steps
     damping: Float[Tensor, " batch"]  # t of the next Newton point
     forcing: Float[Tensor, " batch"]  # eta at which GMRES may end
-    least_norm: Float[Tensor, " batch"]  # the least of all anchors
     forward: Float[Tensor, " batch"]  # length of forward steps
     failures: Int[Tensor, " batch"]  # steps of forward steps refused one after the other
     rejected_residual: Int[Tensor, " batch"]  # points refused: residual not lowered enough
     rejected_nonfinite: Int[Tensor, " batch"]  # points refused: NaN or infinity
     shortened: Int[Tensor, " batch"]  # Newton steps cut to `largest_step`
     failed_linear_solves: Int[Tensor, " batch"]  # not tried: no reduction, or not finite
+
+    counters: ClassVar = (
+        "rejected_residual",
+        "rejected_nonfinite",
+        "shortened",
+        "failed_linear_solves",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +86,7 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
             the square root of the rounding of z's dtype. Larger where T rounds inside.
         forcing: eta at which GMRES ends, in [0, 1); None for Eisenstat & Walker, SIAM J. Sci.
             Comput. 1996, choice 2, with gamma 0.9 and alpha 2.
-        decrease: c, the share of the promised decrease below which a Newton point is refused, in
+        decrease: c, the share of the predicted decrease below which a Newton point is refused, in
             [0, 1); the theorem above needs it positive.
         trust: the share of it below which forward steps follow, in [0, 1).
         largest_step: longest Newton step, in lengths of the forward step, above 0.
@@ -120,25 +126,15 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
     def init(self, operator: Operator, z: Float[Tensor, "batch *shape"]) -> NewtonKrylovState:
         residual = operator(z)
         norm = kernels.row_norm(residual).double()
-        none = torch.zeros_like(norm, dtype=torch.long)
-        return NewtonKrylovState(
-            z=z,
-            point=z,
-            residual=residual,
-            accepted=torch.ones_like(norm, dtype=torch.bool),
-            least_norm=norm,
-            forward=torch.full_like(norm, self.mixing),
-            failures=none,
-            anchor=z,
-            anchor_residual=residual,
-            anchor_norm=norm,
+        return NewtonKrylovState.first(
+            z,
+            residual,
+            norm,
             resting=torch.zeros_like(norm, dtype=torch.bool),
             damping=torch.ones_like(norm),
             forcing=torch.full_like(norm, 0.5 if self.forcing is None else self.forcing),
-            rejected_residual=none,
-            rejected_nonfinite=none,
-            shortened=none,
-            failed_linear_solves=none,
+            forward=torch.full_like(norm, self.mixing),
+            failures=torch.zeros_like(norm, dtype=torch.long),
         )
 
     def step(self, operator: Operator, state: NewtonKrylovState) -> NewtonKrylovState:
@@ -166,10 +162,9 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         finite = norm.isfinite() & kernels.row_norm(point).isfinite()
         demanded = 1 - self.decrease * state.damping * (1 - remaining)
         lowered = norm <= demanded * state.anchor_norm
-        walks = norm <= torch.maximum(FORWARD_RISE * state.least_norm, state.anchor_norm)
         accepted = finite
         if self.safeguard:
-            accepted = finite & torch.where(newton, lowered, walks)
+            accepted = finite & torch.where(newton, lowered, state.forward_step_stands(norm))
         refused = newton & ~accepted
         promised = 1 - self.trust * factor * (1 - remaining)
         kept = accepted & (norm <= promised * state.anchor_norm)
@@ -205,18 +200,13 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         )
 
     def statistics(self, state: NewtonKrylovState) -> dict[str, Tensor]:
-        return {
-            "rejected_residual": state.rejected_residual,
-            "rejected_nonfinite": state.rejected_nonfinite,
-            "shortened": state.shortened,
-            "failed_linear_solves": state.failed_linear_solves,
-        }
+        return state.statistics()
 
     def _differences(
         self, operator: Operator, state: NewtonKrylovState
     ) -> tuple[Gmres, Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
-        """GMRES after `krylov` evaluations, with the last point and T there; resting rows take
-        forward steps meanwhile."""
+        """GMRES after `krylov` evaluations, with the last point and T there; resting rows make
+        forward steps with them."""
         resting, dtype = state.resting, state.anchor.dtype
         wide = kernels.accumulation_dtype(dtype)
         anchor, residual = state.anchor.to(wide), state.anchor_residual.to(wide)
@@ -228,7 +218,7 @@ class NewtonKrylov(Iterator[NewtonKrylovState]):
         rho = expand_rows(state.forward, anchor)
         inverse = expand_rows(torch.where(eps > 0, 1 / eps, 0), anchor)
 
-        # What is left of a difference below its own rounding is no direction.
+        # A difference that orthogonalisation reduces below its rounding is no direction.
         gmres = Gmres(-residual, ~resting, state.forcing, rounding / relative)
         last, last_residual = state.anchor, state.anchor_residual
         for _ in range(min(self.krylov, math.prod(anchor.shape[1:]))):

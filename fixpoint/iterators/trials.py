@@ -1,12 +1,12 @@
-"""When a safeguarded method extrapolates, and when it leaves that for a while.
+"""When a safeguarded method extrapolates, and when it makes forward steps instead.
 
-A refused extrapolation is followed by forward steps: one, then two, four and eight, where one is
-refused after the other. Where extrapolations are accepted and get nowhere, `patience` evaluations
-without one that lowers the least residual by a tenth, the row goes back to its best point, so that
-no more than these evaluations are lost. There it tries bolder ones; where these get nowhere
-either, it makes two forward steps before it tries again, and twice as many each time, from 256 on a
-tenth more, until the residual has fallen to a tenth. So a row that acceleration cannot help spends
-ever more of its evaluations on the forward steps that it would have made without.
+A refused extrapolation is followed by forward steps: by one, then by two, four and eight if
+extrapolations are refused one after the other. If no extrapolation lowers the least residual by a
+tenth within `patience` evaluations, the row returns to its best point: at most these evaluations
+are lost. It then accepts bolder extrapolations. If these fail as well, it makes a block of two
+forward steps before the next one. Blocks double each time, and grow by a tenth from 256 steps on,
+until the residual has fallen to a tenth. So a row that acceleration cannot help spends more and
+more of its evaluations on the forward steps that it would make without acceleration.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-FORWARD_RISE = 2.0  # residual of a forward step over the least, at most
 _PROGRESS = 0.9  # of the least residual, that counts as progress
 _LONGEST_PENALTY = 8  # forward steps after a refused extrapolation, at most
-_FIRST_BLOCK = 2  # forward steps when extrapolations are left for the first time
-_LONG_BLOCK = 256  # forward steps from which blocks grow by a tenth only
+_FIRST_BLOCK = 2  # forward steps of the first block
+_LONG_BLOCK = 256  # blocks from this length on grow by a tenth
 _FALLEN = 0.1  # of the residual at which blocks are halved again
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What is remembered of a row's extrapolations."""
+    """What a row remembers of its extrapolations."""
 
     wait: Int[Tensor, " batch"]  # forward steps to make before the next one
     penalty: Int[Tensor, " batch"]  # of the next one that is refused
-    since: Int[Tensor, " batch"]  # evaluations without progress by an extrapolation
-    block: Int[Tensor, " batch"]  # forward steps when they are left next
+    since: Int[Tensor, " batch"]  # evaluations since an extrapolation made progress
+    block: Int[Tensor, " batch"]  # forward steps of the next block
     bold: Bool[Tensor, " batch"]  # whether bolder ones are accepted
     resting: Bool[Tensor, " batch"]  # in a block of forward steps
     reference: Float[Tensor, " batch"]  # the least residual at the last progress
@@ -52,12 +51,12 @@ class Trials:
         norm: Float[Tensor, " batch"],
         patience: int,
     ) -> tuple[Trials, Bool[Tensor, " batch"]]:
-        """The next ones, and the rows that go back to their best point.
+        """The trials after this point, and the rows that return to their best point.
 
         Args:
-            extrapolated: the point was an extrapolation, and no forward step.
+            extrapolated: the point was an extrapolation; else a forward step.
             accepted: the point was accepted. norm: its residual.
-            patience: evaluations without progress.
+            patience: evaluations without progress before a row returns.
         """
         progress = accepted & (norm < _PROGRESS * self.reference)
         reference = torch.where(progress, norm, self.reference)
@@ -100,10 +99,10 @@ def forward_lengths(
     lowered: Bool[Tensor, " batch"],
     longest: float,
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Forward steps refused one after the other, and the length of the next one.
+    """How many forward steps were refused one after the other, and the length of the next one.
 
-    A refused one shortens it by 1, 2, 4, ... powers of two, up to 32; one that lowered the residual
-    doubles it, up to `longest`; other steps leave it.
+    A refused step shortens it by 1, 2, 4, ... powers of two, up to 32. A step that lowered the
+    residual doubles it, up to `longest`. Other steps do not change it.
 
     Args:
         length, failures: before this step. forward: the rows that made a forward step.

@@ -1,10 +1,10 @@
 """Several iterations as one CUDA graph, captured once and replayed.
 
-Below some ten million bytes of state a GPU waits for its next launch most of the time. A graph
-starts all launches of several iterations at once. It repeats them on the same memory, with the
-same numbers, so that an iteration can be captured if it reads nothing back to the host, and if
-what it leaves to the next one has the same shape each time. Whole numbers that count on the host
-(the iteration, the steps of a method) are counted on the device instead.
+With less than about ten million bytes of state, a GPU waits for its next launch most of the time. A
+graph starts all launches of several iterations at once. It repeats them on the same memory with the
+same numbers. So an iteration can be captured if it reads nothing back to the host and leaves
+tensors of the same shapes to the next one. Whole numbers that count on the host (the iteration, the
+steps of a method) are counted on the device instead.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def device_capture(
 ) -> tuple[list[Tensor], Callable[[], None]]:
     """Capture a block that works on CUDA tensors, which are as they were afterwards.
 
-    It runs once on copies before, since kernels cannot be loaded while a graph is captured, and to
-    find out without a graph whether it reads something back: a capture that fails on the way
-    leaves torch's streams in disorder.
+    It first runs once on copies. Kernels cannot be loaded while a graph is captured, and a block
+    that reads something back must be found before: a failed capture leaves torch's streams in
+    disorder.
 
     Args:
         block: reads and overwrites the tensors it is given, and returns new ones.
@@ -59,7 +59,7 @@ def device_capture(
                 block(copies)
                 torch.cuda.set_sync_debug_mode(debugging)
             before.wait_stream(stream)
-            # The launches of other threads are no concern of this graph.
+            # Launches of other threads do not belong to this graph.
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 results = block(memory)
         finally:
@@ -112,13 +112,13 @@ class CudaGraph(Generic[Tree]):
             self._results, self._replay = capture(block, self._memory)
         except NotCapturable:
             raise
-        except Exception as error:  # whatever operator, method or monitors do on the host
+        except Exception as error:  # whatever the operator, the method or monitors do on the host
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise NotCapturable(f"an iteration cannot be captured: {words}") from error
         self._entries = entries
 
     def replay(self) -> list[Any]:
-        """Go on by `count` applications; what each of them reports."""
+        """Make `count` more applications; returns what each of them reports."""
         self._replay()
         values = iter([value.clone() for value in self._results])
         return [rebuild([next(values) for _ in range(size)]) for size, rebuild in self._entries]
@@ -128,7 +128,7 @@ class CudaGraph(Generic[Tree]):
         return self._tree(self._memory)
 
     def tree(self) -> Tree:
-        """The present tree, to be kept."""
+        """A copy of the present tree."""
         tensors = len(self._tensors)
         counts = [int(count) for count in self._memory[tensors:-1]]
         return self._tree([*(leaf.clone() for leaf in self._memory[:tensors]), *counts])
@@ -141,10 +141,10 @@ class CudaGraph(Generic[Tree]):
         return self._rebuild(values)
 
     def _overwrite(self, memory: list[Tensor], tree: Tree, number: Tensor) -> None:
-        """Put the tree that a replay ends with in the place of the one it starts from."""
+        """Overwrite the tree that a replay starts from by the one that it ends with."""
         after, _ = flatten(tree)
         if [path for path, _ in after] != [path for path, _ in self._leaves]:
-            raise NotSettled("what an iteration leaves to the next one changes its parts")
+            raise NotSettled("what an iteration leaves to the next one changes its structure")
         for i, (path, leaf) in enumerate(self._leaves):
             if isinstance(leaf, Tensor) or i in self._counters:
                 continue
@@ -156,7 +156,7 @@ class CudaGraph(Generic[Tree]):
         for old, (path, new) in zip(memory, [*ends, ("", number)], strict=True):
             if not isinstance(new, Tensor) or new.shape != old.shape or new.dtype != old.dtype:
                 raise NotSettled(f"{path} changes its shape or dtype")
-            # One that lies in another's place must be read before that is overwritten.
+            # A tensor in the memory of another one must be read before that is overwritten.
             taken = new.untyped_storage().data_ptr() in ours
             updates.append((old, new.clone() if taken else new))
         for old, new in updates:
@@ -167,7 +167,7 @@ capture = device_capture
 
 
 def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]]:
-    """`(path, leaf)` of every leaf, tensors and others, and the way back from leaves to a tree."""
+    """`(path, leaf)` of every leaf, and the function that makes a tree of such leaves again."""
     leaves: list[tuple[str, Any]] = []
 
     def visit(part: Any, path: str) -> Callable[[Any], Any]:
@@ -196,7 +196,7 @@ def flatten(tree: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any
 def _counters(before: list[tuple[str, Any]], leaves: list[tuple[str, Any]]) -> list[int]:
     """Which leaves are whole numbers that count on the host."""
     if [path for path, _ in before] != [path for path, _ in leaves]:
-        raise NotSettled("what an iteration leaves to the next one changes its parts")
+        raise NotSettled("what an iteration leaves to the next one changes its structure")
     counts = []
     for i, ((path, old), (_, new)) in enumerate(zip(before, leaves, strict=True)):
         if isinstance(new, Tensor):

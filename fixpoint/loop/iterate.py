@@ -11,10 +11,11 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.iterator import State
+from fixpoint.summary import Summarised, described
 
 
 @dataclass(frozen=True)
-class Iterate:
+class Iterate(Summarised):
     """One iteration of the rows that are still in the batch.
 
     Norms and measured numbers are those of the accepted iterate: in a row whose `state.point` is a
@@ -31,6 +32,13 @@ class Iterate:
     previous: State | None = None  # the state before; not given at the first iterate
     evaluated_norm: Float[Tensor, " batch"] | None = None  # ||T point||, where points are refused
 
+    def __repr__(self) -> str:
+        rows = f"{len(self.rows)} row" + "s" * (len(self.rows) != 1)
+        return (
+            f"Iterate(iteration {int(self.iteration)}, {rows}, z {described(self.state.z)}, "
+            f"residual norms {described(self.residual_norm)})"
+        )
+
     @property
     def accepted(self) -> Bool[Tensor, " batch"] | None:
         """The rows that have a new iterate; None: all of them."""
@@ -38,7 +46,7 @@ class Iterate:
 
     @cached_property
     def change(self) -> kernels.PairSums | None:
-        """What the points evaluated last and before say together; None at the first iterate."""
+        """The sums of the last two points evaluated; None at the first iterate."""
         if self.previous is None:
             return None
         return self.pair(self.previous.point, self.previous.residual)
@@ -56,7 +64,7 @@ class Iterate:
     def pair(
         self, point: Float[Tensor, "batch *shape"], residual: Float[Tensor, "batch *shape"]
     ) -> kernels.PairSums:
-        """What this point and the previous one say together; the latter is given with T there."""
+        """The sums of this point and the previous one, which is given with T there."""
         sums = self.state.sums
         if sums is None or sums.pair is None:
             sums = kernels.row_sums(self.state.point, self.state.residual, (point, residual))

@@ -1,4 +1,4 @@
-"""What is known of every row while a run goes on, and how an iterate changes it."""
+"""What is known of every row during a run, and how an iterate changes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNNING = -1
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of every row so far: the tree that freezes and leaves with it."""
+    """What is known of every row. The part of a row freezes with it and leaves with it."""
 
     z: Tensor
     residual_norm: Tensor
@@ -48,11 +48,14 @@ def recorded(
     look: bool = False,
     running: Tensor | None = None,
 ) -> Record:
-    """The record after one more iterate, for which T was called so often.
+    """The record after one more iterate.
 
-    `look`: read back whether any row ends, and whether all have improved. Mostly none ends and all
-    have: that saves a third of the time of a small problem's iteration, and of a large one the
-    pass over memory that chooses the best point. `running`: the rows whose z may change.
+    Args:
+        calls: of T for this iterate.
+        look: read back whether any row ends, and whether all rows have improved. Mostly none ends
+            and all have improved. Then a third of the time of a small problem's iteration is
+            saved, and of a large one the pass over memory that chooses the best point.
+        running: the rows whose z may change; None: all.
     """
     norm, point = iterate.residual_norm, iterate.state.point
     if record is None:

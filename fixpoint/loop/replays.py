@@ -1,4 +1,4 @@
-"""The same iterations from CUDA graphs, as long as there can be one."""
+"""The same iterations, replayed from CUDA graphs where they can be captured."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fixpoint.loop.steps import Kept, Steps
 class Replays:
     """Captures iterations where it can, and replays them.
 
-    A graph is captured where two looks at the flags in a row find trees of the same shape. It is
-    left where half of its rows have ended, or the limit on iterations is near.
+    A graph is captured when two successive looks at the flags find trees of the same shape. It is
+    dropped when half of its rows have ended, or the limit on iterations is near.
 
     Args:
         steps: how an iteration is made otherwise.
@@ -52,7 +52,7 @@ class Replays:
                 self.reason = str(error)
 
     def next(self, rows: Tensor, iteration: int, max_iterations: int) -> list[Entry]:
-        """`count` iterations more; the graph is left where it has done its part."""
+        """`count` more iterations; drops the graph when it is no longer of use."""
         assert self.graph is not None
         entries: list[Entry] = self.graph.replay()
         self.replayed += len(entries)
@@ -64,13 +64,13 @@ class Replays:
         return entries
 
     def leave(self) -> Kept:
-        """What the graph that was just left leaves to the next iteration."""
+        """What the dropped graph leaves to the next iteration."""
         kept, self.before = self.before, None
         assert kept is not None
         return kept
 
     def report(self) -> str:
-        """What became of it, in a sentence."""
+        """What was replayed, or why nothing was, in a sentence."""
         if self.replayed:
             return f"{self.replayed} iterations were replayed from CUDA graphs"
         reason = self.reason or self.pending or "the run was too short"

@@ -1,39 +1,38 @@
 """Whether a residual counts as zero: the two rules that make a row a success.
 
-`Residual`. A row has converged when `||T z|| <= atol + rtol ||T z^0||`: the comparison with the
-first residual (as in PETSc's KSP and SNES and in KINSOL) does not change when T becomes c T, with
-the step scaled along, nor when z becomes z + b; one with `||z||` changes with both, and a row that
-runs away passes it. But where the start is far out on a steep slope, a row may fall to a residual
-far below the first that is no zero's neighbour: `exp(z) - 1` from 12 steps to -162742, where T is
--1 and stays so. So a residual within tolerance must also go on falling. Its limit is extrapolated
-by Aitken's Delta^2 from the last three accepted iterates,
+`Residual`. A row has converged when `||T z|| <= atol + rtol ||T z^0||`. The comparison with the
+first residual (as in PETSc's KSP and SNES and in KINSOL) does not change when T becomes c T and the
+step is scaled accordingly, nor when z becomes z + b. A comparison with `||z||` changes with both,
+and a row that runs away passes it. But if the start lies far out on a steep slope, a row may reach
+a residual far below the first one without a zero nearby: `exp(z) - 1` steps from 12 to -162742,
+where T is -1 and stays -1. So a residual within tolerance must also keep falling. Its limit is
+extrapolated by Aitken's Delta^2 from the last three accepted iterates,
 
     r_inf = r_k - (r_k - r_{k-1})^2 / ((r_k - r_{k-1}) - (r_{k-1} - r_{k-2})),
 
-and the row has converged if less than 0.6 of r_k is left at the limit. That is so for every linear
-rate and for 1/k, and at once. Slower ones, and residuals that do not fall regularly, are told at
-three times as far apart as the run is long, k, 2k and 4k: there Aitken's limit is 0 for every power
-of k. A residual that falls ever faster has no such limit, and has to show it by one more iterate,
-unless all but a few of its digits are gone at once, as on a linear problem that is solved exactly.
-Where a residual within tolerance stands still, it is no rest of the first one but begins a run of
-its own, and from there the tolerance counts: `exp(z) - 1` ends at 0. A residual that is 0 needs no
-limit.
+and the row has converged if the limit is below 0.6 r_k. Every linear rate and the rate 1/k pass
+this test at once. Slower rates, and residuals that fall irregularly, are tested at the iterations
+k, 2k and 4k: there Aitken's limit is 0 for every power of k. A residual that falls ever faster has
+no such limit. It must fall in one more iteration, unless all but a few of its digits vanish in one
+step, as on a linear problem that is solved exactly. A residual within tolerance that stands still
+is no remainder of the first one. It begins a run of its own, and the tolerance becomes relative to
+it: `exp(z) - 1` ends at 0. A residual of 0 needs no limit.
 
-`RoundingLevel`. The values of T at z carry the rounding of z: about `eps L ||z||`, where L is what
-T does to a small change of z. A residual below a few times that cannot be told from zero, and no
-iteration brings it down further; a start at a solution ends like that. L is measured on the last
-two points, `||dT|| / ||dz||`, where they are near each other, never assumed: a T that is flat
-there, as where a row runs away, rounds to nothing. Where steps are too short to move z at all, L
-is that of the last step that did, if it was short. And a row that has run so far that T's rounding
-drowns what was there at the start has found nothing: either z is no more than twice as large as it
-was, or L ||z|| is at most four times the first residual.
+`RoundingLevel`. The values of T at z carry the rounding of z, about `eps L ||z||`, where L is the
+factor by which T changes with z nearby. A residual below a few times this level cannot be told from
+zero, and no iteration lowers it further; a start at a solution ends like this. L is measured as
+`||dT|| / ||dz||` of the last two points if they are near each other, and never assumed: a T that is
+flat there, as where a row runs away, has L = 0. If the steps are too short to move z at all, L is
+that of the last step that did, if it was short. A row may also run so far that the rounding of T
+exceeds the first residual; such a row has found nothing. So either z is at most twice as large as
+at the start, or L ||z|| is at most four times the first residual.
 
-`PositiveLimit` says of rows at the limit on iterations whether their residual was still falling.
-For an averaged operator the displacements z^k - z^{k+1} converge to the least one of its range,
-which is not zero exactly where no zero exists nearby at infinity (Pazy, Israel J. Math. 1971;
-Bauschke & Moursi, SIAM J. Optim. 2020). Where the last residuals are one vector, and the
-residual's limit as told at k/4, k/2 and k or later is not below half of it, the row ends as
-NO_ZERO.
+`PositiveLimit` decides for rows at the limit on iterations whether their residual was still
+falling. For an averaged operator the displacements z^k - z^{k+1} converge to the least one of the
+closure of its range, which is not zero if T has no zero, not even at infinity (Pazy, Israel J.
+Math. 1971; Bauschke & Moursi, SIAM J. Optim. 2020). A row ends as NO_ZERO if its last residuals are
+the same vector, and the limit of the residual norms at k/4, k/2 and k or later is not below 0.6 of
+the last one.
 """
 
 from __future__ import annotations
@@ -52,16 +51,16 @@ from fixpoint.stop import StopRule, per_row
 _LEFT = 0.6  # share of a residual that may be left at its limit
 _ROUNDINGS = 4.0  # units of rounding that count as zero
 _STILL = 1e-6  # how far a residual may be from the one before, relative to it, to stand still
-_COARSE = 1e-2  # length of a step, relative to z, that tells of T nearby
+_COARSE = 1e-2  # longest step, relative to z, that shows T nearby
 _COLLAPSED = 3 / 4  # of the digits of a residual, gone in one step
 _SAME = 1e-2  # how far two residuals may differ, relative to them, to be one vector
 _STUCK = 1e-12  # length of a step, relative to z, below which a row is stuck
-_SHORTEST = 16  # iterations that a limit is told from, at least
+_SHORTEST = 16  # iterations, at least, before a limit is judged
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Residual(StopRule):
-    """Converged: `||T z|| <= atol + rtol ||T z^0||`, and going on to fall; see the module.
+    """Converged: `||T z|| <= atol + rtol ||T z^0||`, and still falling; see the module.
 
     Args:
         rtol: in [0, 1).
@@ -113,17 +112,17 @@ class Residual(StopRule):
             return fires & ((norm <= memory["atol"]) | _vanishes(iterate)), memory
         zero = (norm == 0) & _vanishes(iterate)
         steadily = limit(memory["earlier"], memory["before"], norm) <= _LEFT * norm
-        # Nearly all digits gone at once is the work of a method that solved for them.
+        # A method that solves the problem exactly removes nearly all digits at once.
         eps = torch.finfo(iterate.state.point.dtype).eps
         known = memory["earlier"].isfinite()
         steadily = steadily | (known & (norm <= eps**_COLLAPSED * memory["before"]))
-        # What stands still within tolerance, for three iterates, begins anew.
+        # A residual that stands still within tolerance, for three iterates, begins anew.
         apart = (norm - memory["before"]).abs().maximum((norm - memory["earlier"]).abs())
         still = fires & (apart <= _STILL * norm) & ~zero
         if iterate.accepted is not None:
             still = still & iterate.accepted
         tolerance = torch.where(still, memory["atol"] + self.rtol * norm, memory["tolerance"])
-        # Told anew at each doubling of the time since the row came within tolerance.
+        # Tested at each doubling of the time since the row came within tolerance.
         number = iterate.iteration + torch.zeros_like(norm)
         met = memory["since"] > 0
         doubled = fires & met & memory["twice"].isnan() & (number >= 2 * memory["since"])
@@ -181,7 +180,7 @@ class RoundingLevel(StopRule):
         return fires & self._reached(iterate, level, memory), memory
 
     def _measured(self, iterate: Iterate, memory: Any) -> Any:
-        """T's gain over the last step where that was short; the coarse one is kept."""
+        """T's gain over the last step if that was short; the coarse one is kept otherwise."""
         eps = torch.finfo(iterate.state.point.dtype).eps
         coarse = _gain(iterate, _COARSE**2)
         return memory | {
@@ -200,7 +199,7 @@ class RoundingLevel(StopRule):
 
 @dataclass(frozen=True, kw_only=True)
 class PositiveLimit(StopRule):
-    """Ends no row before the limit on iterations; there it says which residuals stand still."""
+    """Ends rows at the limit on iterations whose residual stands still; none before."""
 
     status: ClassVar = Status.NO_ZERO
 
@@ -236,7 +235,7 @@ class PositiveLimit(StopRule):
         # The last gap is the longest, so that a slow fall is seen.
         level = limit(memory["quarter"], memory["half"], norm, faster=0.0)
         same = pair.residual.sqrt() <= _SAME * norm
-        # A row that hardly moves is stuck, which says nothing of T elsewhere.
+        # A row that hardly moves is stuck: it does not show T elsewhere.
         moves = pair.point > (_STUCK * iterate.point_norm.double()).square()
         return iterate.finite & same & moves & (level > _LEFT * norm)
 
@@ -247,10 +246,10 @@ def limit(
     third: Float[Tensor, " batch"],
     faster: float | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Aitken's limit of a falling sequence; the last one where it does not fall.
+    """Aitken's limit of a falling sequence; the last value if it does not fall.
 
-    Where it falls ever faster, `faster`, or the last one if that is None, which it also is where
-    one of the three is not known.
+    If the sequence falls ever faster, `faster`, or the last value if that is None. If one of the
+    three is not known, the last value.
     """
     before, after = second - first, third - second
     bend = after - before
@@ -262,7 +261,7 @@ def limit(
 
 def _gain(iterate: Iterate, nearest: float) -> Float[Tensor, " batch"]:
     """`||dT|| / ||dz||` of the last two points evaluated, where ||dz||^2 is at most `nearest`
-    times ||z||^2; else 0. A longer step tells of T elsewhere."""
+    times ||z||^2; else 0. A longer step shows T elsewhere."""
     pair, point = iterate.change, iterate.point_norm.double()
     if pair is None:
         return torch.zeros_like(iterate.residual_norm)
@@ -274,7 +273,7 @@ def _gain(iterate: Iterate, nearest: float) -> Float[Tensor, " batch"]:
 
 
 def _vanishes(iterate: Iterate) -> Bool[Tensor, " batch"]:
-    """Every element of T is 0, and not its square alone."""
+    """Every element of T is 0; its square may underflow to 0 before."""
     residual = iterate.state.residual
     if residual[0].numel() == 0:
         return torch.ones_like(iterate.residual_norm, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""A run: the rows in the batch, those that have left, and how it goes on."""
+"""A run: the rows in the batch, the rows that have left, and the next iteration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fixpoint.trees.rows import join_rows, select_rows
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run carries from one iteration to the next, and what its file holds."""
+    """Everything that a run needs to continue; a checkpoint holds it."""
 
     kept: Kept | None  # None: every row has left
     rows: Tensor
@@ -29,7 +29,7 @@ class Progress:
 
 
 class Loop:
-    """The state of a run. `retire` lets rows go that have ended, `advance` makes an iteration.
+    """The state of a run. `retire` removes rows that have ended, `advance` makes an iteration.
 
     Args:
         z0: (batch, *shape), the start.
@@ -71,7 +71,7 @@ class Loop:
         self.log.append(self.rows, entry)
 
     def go_on(self, progress: Progress) -> None:
-        """Go on from where another run was."""
+        """Continue from where another run was."""
         self.left, self.log = list(progress.left), Log.of(progress.history, self.rows)
         self.iteration = len(self.log.lines) - 1
         self.kept, self.rows = progress.kept, progress.rows
@@ -87,7 +87,7 @@ class Loop:
 
     @property
     def looks(self) -> bool:
-        """Whether the flags are looked at before the coming iteration."""
+        """Whether the flags are looked at before the next iteration."""
         return self.iteration % self.check_every == 0 or self.iteration == self.max_iterations
 
     @property
@@ -107,11 +107,11 @@ class Loop:
         return Progress(kept, self.rows, left, self.log.history(), self.displacement)
 
     def retire(self) -> None:
-        """Let the rows go that have ended, all of them at the limit on iterations."""
+        """Remove the rows that have ended; at the limit on iterations all of them."""
         if self.kept is None or not self.looks or self._replaying:
             return
         record, limit = self.kept.record, self.iteration == self.max_iterations
-        # The very tensor that was looked at before: no rule has fired since.
+        # The same tensor as at the last look: no rule has fired since.
         if record.status is not self.seen or limit:
             ended = record.status != RUNNING
             if limit:
@@ -148,7 +148,7 @@ class Loop:
         self.bar.update(len(entries))
 
     def solution(self) -> Solution:
-        """How it ended, row by row."""
+        """The solution, row by row."""
         record = join_rows(self.left)
         monitors = zip(self.steps.monitors, record.observations, strict=True)
         return Solution(

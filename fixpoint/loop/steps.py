@@ -1,4 +1,4 @@
-"""One iteration of the rows in the batch, and everything that watches it."""
+"""One iteration of the rows in the batch, with its stop rules, monitors and callback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fixpoint.trees.rows import select_rows, where_rows
 
 @dataclass(frozen=True)
 class Kept:
-    """What one iteration leaves to the next."""
+    """What the next iteration starts from."""
 
     state: State
     record: Record
@@ -35,7 +35,7 @@ class Steps:
 
     Args:
         operator, iterator, rules, monitors, keep, callback: see `solve`.
-        freeze: rows may have ended that are still in the batch.
+        freeze: rows that have ended may still be in the batch.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Steps:
         self.keep = keep
         self.callback = callback
         self.freeze = freeze
-        # On the CPU a rule is asked seldom, and takes what it needs itself.
+        # On the CPU rules need the sums of pairs seldom, and compute them then.
         self.pairs = any(monitor.pairs for monitor in monitors)
         self.pairs = self.pairs or (freeze and any(rule.pairs for rule in rules))
 
     def first(self, z0: Tensor, rows: Tensor) -> tuple[Kept, Entry]:
-        """The first iterate: what to keep of it, and its entry in the history."""
+        """The first iterate, and its entry in the history."""
         return self._observe(None, None, self.iterator.init(self.watched, z0), rows, 0)
 
     def next(
@@ -132,7 +132,7 @@ class Steps:
             running=running,
         )
         if record is not None and running is not None:
-            # z is frozen already, in the pass over memory that chose it.
+            # `recorded` has frozen z already.
             rest = where_rows(running, replace(following, z=record.z), record)
             following = replace(rest, z=following.z)
         return Kept(state, following, iterate if last else None), _entry(iterate, running)

@@ -1,4 +1,4 @@
-"""The user's operator, with its calls counted, checked and its measurements kept."""
+"""The user's operator: its calls are counted, its results checked, its measurements kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class WatchedOperator(Operator):
 
     def __init__(self, operator: Operator) -> None:
         self.operator = operator
-        self.calls = 0  # since they were last asked for
+        self.calls = 0  # since the last `new_calls`
         self.seen: list[tuple[Tensor, dict[str, Tensor]]] = []
         self.cocoercivity = operator.cocoercivity
         self.star_cocoercivity = getattr(operator, "star_cocoercivity", None)

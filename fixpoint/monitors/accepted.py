@@ -1,7 +1,7 @@
-"""Methods with a safeguard try points and refuse some of them.
+"""Which rows have a new iterate: methods with a safeguard refuse some of the points they try.
 
-The state of a refused trial still holds the last accepted iterate as `z`, while `point` and
-`residual` are the trial's. What a theorem says of the iterates is not asked of refused trials.
+The state of a refused trial still holds the last accepted iterate as `z`; `point` and `residual`
+are those of the trial. A theorem about the iterates says nothing of refused trials.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fixpoint.loop.iterate import Iterate
 
 
 def accepted_rows(iterate: Iterate) -> Bool[Tensor, " batch"] | None:
-    """Where the point was accepted; None: everywhere."""
+    """The rows whose point was accepted; None: all of them."""
     accepted: Tensor | None = getattr(iterate.state, "accepted", None)
     return accepted
 

@@ -1,14 +1,14 @@
 """What a run says about a theorem: every hypothesis and every conclusion, row by row.
 
-Four words, never more than the data can carry:
+Four verdicts, none stronger than the data allow:
 
 - *certified*: it follows from what is known, and nothing measured contradicts it;
-- *supported*: measured along the run, and never violated there;
-- *refuted*: violated, by the margin and at the iteration given;
-- *not measured*: the run did not show it, one way or the other.
+- *supported*: it was measured along the run, and never violated;
+- *refuted*: it was violated, by the margin and at the iteration given;
+- *not measured*: the run does not decide it.
 
-A conclusion is never above its weakest hypothesis. A refuted hypothesis does not refute it: then
-the conclusion is judged by what was measured alone.
+The verdict on a conclusion is never above that on its weakest hypothesis. A refuted hypothesis does
+not refute the conclusion: it is then judged by the measurements alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fixpoint.status import Status
+from fixpoint.summary import Summarised
 
 if TYPE_CHECKING:  # its module needs `Claim` from here
     from fixpoint.monitors.cocoercivity import CocoercivityReport
@@ -41,13 +42,13 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Summarised):
     """One hypothesis or conclusion of a theorem, judged for every row.
 
     Attributes:
         theorem, part, name: as "theorem 1", "hypothesis", "step size".
         sentence: what the theorem says.
-        basis: what it was judged on.
+        basis: what the verdict rests on.
         holds: not violated. known: it follows from what is known. measured: the run showed it.
         margin: of the inequality, in its own units; below 0 where it is violated, infinite where
             nothing was measured; never NaN.
@@ -84,13 +85,22 @@ class Claim:
     def __str__(self) -> str:
         return f"{self.name}: {_summary(self)}{_tightest(self)}"
 
+    def __repr__(self) -> str:
+        return f"Claim({self.theorem}, {self.part}, {self})"
+
 
 @dataclass(frozen=True)
-class TheoremReport:
+class TheoremReport(Summarised):
     """The report of a theorem's monitor: its claims, and the cocoercivity they rest on."""
 
     claims: tuple[Claim, ...]
     cocoercivity: CocoercivityReport
+
+    def __str__(self) -> str:
+        return str(Certificate(self.claims))
+
+    def __repr__(self) -> str:
+        return f"TheoremReport({_counted(self.claims)})"
 
     def remarks(self, statuses: Sequence[Status]) -> list[str]:
         """Sentences on rows where the outcome and the hypotheses disagree."""
@@ -130,8 +140,8 @@ class TheoremReport:
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """The claims of every theorem that was watched, and what is remarkable about single rows."""
+class Certificate(Summarised):
+    """The claims of every theorem that was watched, and remarks on single rows."""
 
     claims: tuple[Claim, ...]
     remarks: tuple[str, ...] = ()
@@ -159,6 +169,10 @@ class Certificate:
             lines.append(f"      {claim.sentence}; {claim.basis}")
         return "\n".join([*lines, *self.remarks])
 
+    def __repr__(self) -> str:
+        remarks = f"{len(self.remarks)} remark" + "s" * (len(self.remarks) != 1)
+        return f"Certificate({_counted(self.claims)}; {remarks})"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and strings, fit for JSON; infinite numbers become None."""
         return {
@@ -180,6 +194,16 @@ class Certificate:
             ],
             "remarks": list(self.remarks),
         }
+
+
+def _counted(claims: Sequence[Claim]) -> str:
+    """How many claims, and the worst verdict that each has in any row."""
+    worst = (Verdict.REFUTED, Verdict.NOT_MEASURED, Verdict.SUPPORTED, Verdict.CERTIFIED)
+    found = [min(claim.verdicts, key=worst.index) for claim in claims if claim.verdicts]
+    counts = Counter(verdict.value for verdict in found)
+    theorems = ", ".join(dict.fromkeys(claim.theorem for claim in claims))
+    verdicts = ", ".join(f"{counts[v.value]} {v.value}" for v in reversed(worst) if counts[v.value])
+    return f"{theorems or 'no theorem'}: {len(claims)} claims" + (verdicts and f", {verdicts}")
 
 
 def _summary(claim: Claim) -> str:

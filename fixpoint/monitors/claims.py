@@ -30,7 +30,7 @@ def claim(
     known: Bool[Tensor, " batch"],
     measured: Bool[Tensor, " batch"],
 ) -> Claim:
-    """A claim whose margin is infinite, and its iteration -1, where nothing was decided."""
+    """A claim; where nothing was decided, its margin is infinite and its iteration -1."""
     decided = ~holds | known | measured
     return Claim(
         theorem,
@@ -50,8 +50,9 @@ def claim(
 class Conclusions:
     """Conclusions of one theorem from its hypotheses.
 
-    Each is certified where all hypotheses are and nothing measured contradicts it. Else it is at
-    most as good as the weakest of them; where one is refuted, as what was measured.
+    A conclusion is certified where all hypotheses are and no measurement contradicts it. Otherwise
+    its verdict is at most that on the weakest hypothesis; where a hypothesis is refuted, the
+    measurements alone decide.
     """
 
     theorem: str
@@ -71,9 +72,8 @@ class Conclusions:
         """One conclusion.
 
         Args:
-            violated: the run did what the conclusion forbids. A conclusion on a limit forbids no
-                finite run anything.
-            shown: measured, and as the conclusion says.
+            violated: the run contradicts the conclusion. No finite run contradicts one on a limit.
+            shown: it was measured, and agrees with the conclusion.
         """
         hypotheses = self.hypotheses
         refuted = reduce(torch.logical_or, [~one.holds for one in hypotheses])
@@ -101,10 +101,10 @@ def zero_claim(
     step_size: float,
     precision: float | None,
 ) -> Claim:
-    """A zero exists: the caller's word, or a residual that came down to rounding."""
+    """A zero exists: it was given, or the residual came down to rounding."""
     level = zero_level(ratios.last, ratios.scale, step_size, precision)
     if zero is not None:
-        # At a zero at the origin, with nothing else seen, nothing tells what passes for 0.
+        # At a zero at the origin, and at no other point, there is no scale to compare with.
         met = (path.at_zero >= 0) & (ratios.scale > 0) & path.norm_at_zero.isfinite()
         margin = level - path.norm_at_zero
         return claim(
@@ -119,7 +119,7 @@ def zero_claim(
             known=finite_rows(ratios.zero),
             measured=met,
         )
-    # A constant that is small beside z looks like rounding, too, but does not fall.
+    # A constant T that is small beside z looks like rounding as well, but does not fall.
     reached = (path.last == 0) | ((path.last <= level) & (path.last <= path.first / 10))
     return claim(
         theorem,
@@ -141,7 +141,8 @@ def recursion_claim(
     """The run moved as the theorem's iteration does, at every step.
 
     Args:
-        resolved: the steps tell their size apart from those that the theorem does not admit.
+        resolved: the steps are long enough to exclude the step sizes that the theorem does not
+            admit.
     """
     recursion = path.recursion
     measured = recursion.measured & path.begun & ((path.steps > 0) | recursion.failed)
@@ -155,6 +156,45 @@ def recursion_claim(
         iteration=recursion.iteration,
         holds=~(recursion.failed & path.begun),
         known=measured & resolved & path.by_the_method,
+        measured=measured,
+    )
+
+
+def step_size_claim(
+    theorem: str,
+    sentence: str,
+    basis: str,
+    *,
+    spare: float | None,
+    measured_spare: Float[Tensor, " batch"],
+    star: Tightest,
+) -> Claim:
+    """The step is short enough for the operator's beta.
+
+    Args:
+        spare: by how much the known beta exceeds what the step needs; None where it is not known.
+        measured_spare: the same for the measured beta.
+        star: where beta was measured.
+    """
+    if spare is None:
+        holds = ~(star.measured & ~(measured_spare > 0))
+        margin, iteration = measured_spare, star.iteration
+        known, measured = torch.zeros_like(holds), star.measured
+    else:
+        holds = torch.full_like(star.failed, spare > 0)
+        margin = torch.full_like(measured_spare, spare)
+        iteration = torch.full_like(star.iteration, -1 if spare > 0 else 0)
+        known = measured = torch.ones_like(holds)
+    return claim(
+        theorem,
+        "hypothesis",
+        "step size",
+        sentence,
+        basis,
+        margin=margin,
+        iteration=iteration,
+        holds=holds,
+        known=known,
         measured=measured,
     )
 
@@ -199,14 +239,14 @@ def star_claim(
 def star_margin(
     ratio: Float[Tensor, "..."], least: float, cocoercivity: float | None
 ) -> Float[Tensor, "..."]:
-    """By how much a ratio exceeds what star-cocoercivity asks of it."""
+    """By how much a ratio exceeds what star-cocoercivity requires."""
     asked = least if cocoercivity is None else cocoercivity
-    # A ratio is infinite where T does not move: any beta will do, an infinite one too.
+    # A ratio is infinite where T does not move: every beta holds there.
     return torch.where(ratio == torch.inf, torch.inf, ratio - asked)
 
 
 def star_slack(point: Tensor, cocoercivity: float | None) -> float:
-    """What a known beta is granted; one that is looked for must be exceeded, by however little."""
+    """The slack granted to a known beta; an unknown one must be exceeded strictly."""
     if cocoercivity is None:
         return -torch.finfo(torch.float32).tiny
     return rounding_of(point) * cocoercivity
@@ -215,7 +255,7 @@ def star_slack(point: Tensor, cocoercivity: float | None) -> float:
 def star_in_hindsight(
     monitor: Cocoercivity, ratios: CocoercivityMemory, least: float, cocoercivity: float | None
 ) -> Tightest:
-    """The same towards the last iterate, from the kept points in their order."""
+    """The margin of star-cocoercivity at the last iterate, from the kept points in their order."""
     table = star_margin(monitor.hindsight(ratios), least, cocoercivity)
     slack = star_slack(ratios.point, cocoercivity)
     found = Tightest.unseen(ratios.norm)
@@ -225,7 +265,7 @@ def star_in_hindsight(
 
 
 def residual_claim(conclusions: Conclusions, sentence: str, path: Path) -> Claim:
-    """The residual's limit, of which a finite run shows only how far it has fallen."""
+    """The residual tends to 0; a finite run shows only how far it has fallen."""
     fallen = path.fallen
     return conclusions.claim(
         "residual",

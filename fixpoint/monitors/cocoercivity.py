@@ -1,14 +1,14 @@
-"""How cocoercive an operator shows itself along a run.
+"""How cocoercive an operator is along a run.
 
-Three ratios, each `<T a - T b, a - b> / ||T a - T b||^2` for other pairs (a, b):
+Three ratios `<T a - T b, a - b> / ||T a - T b||^2`, each for its own pairs (a, b):
 
 - *pairwise*: two successive points where T was evaluated;
 - *at a known zero*: a point and z* (star-cocoercivity, the paper's equations 9 and 12);
 - *in hindsight*: an iterate and the last one (the paper's equation 14).
 
-For a beta-cocoercive operator each is at least beta. A minimum over finitely many pairs is
-therefore an upper estimate: it can refute a beta, never certify one. Each ratio is taken at the
-upper end of its rounding error, so that noise in T, in 16 bits above all, refutes nothing.
+For a beta-cocoercive operator each ratio is at least beta. A minimum over finitely many pairs is
+therefore an upper estimate of beta: it can refute a beta and never certify one. Each ratio is taken
+at the upper end of its rounding error, so that noise in T, mostly in 16 bits, refutes nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from fixpoint.monitors.accepted import accepted_rows, evaluated_norms
 from fixpoint.monitors.monitor import Monitor
 from fixpoint.monitors.rounding import eps_of, value_error
 from fixpoint.monitors.tightest import Tightest
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import where_rows
 
 
 @dataclass(frozen=True)
-class CocoercivityReport:
+class CocoercivityReport(Summarised):
     """The least ratio of every row and the iteration where it occurred.
 
     A ratio is infinite, and its iteration -1, where no two values of T differed.
@@ -68,7 +69,7 @@ class CocoercivityMemory:
     slope: Float[Tensor, " batch"]  # the largest ||dT|| / ||dz|| above rounding
     pairwise: Tightest
     at_zero: Tightest
-    ratio_at_zero: Float[Tensor, " batch"]  # of the last evaluated point; NaN: it says nothing
+    ratio_at_zero: Float[Tensor, " batch"]  # of the last evaluated point; NaN: not defined
     points: tuple[Float[Tensor, "batch *shape"], ...]  # kept for hindsight
     residuals: tuple[Float[Tensor, "batch *shape"], ...]
     times: Int[Tensor, "batch capacity"]  # their iterations; -1: unused
@@ -210,7 +211,7 @@ class Cocoercivity(Monitor):
             point=kernels.row_dot(offset, offset),
         )
         ratio, slope = self._ratio(pair, memory.norm, memory)
-        # At z* itself there is nothing to compare.
+        # The ratio is not defined at z* itself.
         ratio = torch.where((pair.point > 0) | (pair.residual == 0), ratio, torch.nan)
         return replace(
             memory,

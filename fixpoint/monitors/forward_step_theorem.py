@@ -1,10 +1,10 @@
 """Theorem 1 of the paper, checked along a run of forward steps.
 
-See `fixpoint.theory` for its statement. Descent is taken with the known beta; without one, as far
-as every beta > rho/2 asks for it, which is Fejer monotonicity. Summability is taken with the known
-beta, or else with one halfway between rho/2 and the measured one. Both are to the known zero. In
-hindsight the last point stands for it: that may support them and refutes nothing, since the last
-point need not be a zero.
+See `fixpoint.theory` for its statement. Descent is measured with the known beta; if there is none,
+Fejer monotonicity is measured instead, which every beta > rho/2 implies. Summability is measured
+with the known beta, or with one halfway between rho/2 and the measured one. Both refer to the known
+zero. If there is none, the last point takes its place: it may support a conclusion and refutes
+none, since the last point need not be a zero.
 """
 
 from __future__ import annotations
@@ -19,21 +19,18 @@ from torch import Tensor
 from fixpoint import kernels, theory
 from fixpoint.iterators.forward_step import ForwardStep, ForwardStepState
 from fixpoint.loop.iterate import Iterate
-from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.certificate import Claim, TheoremReport
 from fixpoint.monitors.claims import (
     Conclusions,
-    claim,
     recursion_claim,
-    residual_claim,
     star_claim,
     star_in_hindsight,
     star_margin,
     star_slack,
+    step_size_claim,
     zero_claim,
 )
-from fixpoint.monitors.cocoercivity import Cocoercivity, CocoercivityMemory
-from fixpoint.monitors.monitor import Monitor
+from fixpoint.monitors.cocoercivity import CocoercivityMemory
 from fixpoint.monitors.path import Path
 from fixpoint.monitors.rounding import (
     agreement,
@@ -42,9 +39,9 @@ from fixpoint.monitors.rounding import (
     step_error,
     widened,
 )
+from fixpoint.monitors.theorem_monitor import TheoremMonitor
 from fixpoint.monitors.tightest import Tightest
 from fixpoint.operator import Operator
-from fixpoint.trees.rows import where_rows
 
 THEOREM = "theorem 1 (forward step)"
 RECURSION = "z^{k+1} = z^k - rho T z^k for every k"
@@ -64,7 +61,7 @@ class ForwardStepMemory:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ForwardStepTheorem(Monitor):
+class ForwardStepTheorem(TheoremMonitor):
     """Hypotheses and conclusions of theorem 1, for forward steps of a constant size.
 
     Args:
@@ -79,7 +76,7 @@ class ForwardStepTheorem(Monitor):
     zero: Float[Tensor, "batch *shape"] | None = None
     capacity: int = 32
     precision: float | None = None
-    pairs: ClassVar = True
+    theorem: ClassVar = THEOREM
 
     @classmethod
     def of(
@@ -89,12 +86,8 @@ class ForwardStepTheorem(Monitor):
         return cls(step_size=iterator.step_size, cocoercivity=operator.cocoercivity, zero=zero)
 
     @property
-    def _ratios(self) -> Cocoercivity:
-        return Cocoercivity(zero=self.zero, capacity=self.capacity, precision=self.precision)
-
-    @property
     def _promised(self) -> float:
-        """rho (2 beta - rho), of which Fejer monotonicity is left where it is not above 0."""
+        """rho (2 beta - rho); 0, which is Fejer monotonicity, where that is not above 0."""
         if self.cocoercivity is None:
             return 0.0
         return max(0.0, theory.forward_step_descent(self.step_size, self.cocoercivity))
@@ -104,7 +97,7 @@ class ForwardStepTheorem(Monitor):
         norm = iterate.residual_norm
         unseen = Tightest.unseen(norm)
         native = isinstance(iterate.state, ForwardStepState)
-        distance = self._squared_distance(iterate, ratios)
+        distance = self._squared_distance(iterate.state.point, ratios)
         memory = ForwardStepMemory(
             ratios=ratios,
             path=Path.begin(iterate, None, native),
@@ -115,14 +108,6 @@ class ForwardStepTheorem(Monitor):
             allowance=torch.zeros_like(distance),
         )
         return self._at_zero(iterate, memory)
-
-    def watch(self, iterate: Iterate, memory: ForwardStepMemory) -> ForwardStepMemory:
-        ratios = self._ratios.watch(iterate, memory.ratios)
-        following = self._at_zero(iterate, self._following(iterate, memory, ratios))
-        accepted = accepted_rows(iterate)
-        if accepted is None:
-            return following
-        return where_rows(accepted, following, replace(memory, ratios=ratios))
 
     def report(self, memory: ForwardStepMemory) -> TheoremReport:
         ratios, path, beta = memory.ratios, memory.path, self.cocoercivity
@@ -138,16 +123,14 @@ class ForwardStepTheorem(Monitor):
             self._step_size_claim(measured_beta, star),
             star_claim(THEOREM, "z^k", path, star, least, beta, self.zero is None),
         )
-        conclusions = Conclusions(THEOREM, hypotheses)
-        return TheoremReport(
-            claims=(
-                *hypotheses,
+
+        def conclude(conclusions: Conclusions) -> tuple[Claim, ...]:
+            return (
                 self._descent_claim(conclusions, memory),
                 self._summability_claim(conclusions, memory, measured_beta),
-                residual_claim(conclusions, "T z^k -> 0", path),
-            ),
-            cocoercivity=self._ratios.report(ratios),
-        )
+            )
+
+        return self._reported(memory, hypotheses, conclude, "T z^k -> 0")
 
     def _following(
         self, iterate: Iterate, memory: ForwardStepMemory, ratios: CocoercivityMemory
@@ -157,13 +140,13 @@ class ForwardStepTheorem(Monitor):
         point = iterate.state.point
         z, value = widened(before.last), widened(before.last_residual)
         size = z.abs() + abs(rho) * value.abs()
-        path = path.onward(
+        path = path.extended(
             iterate,
             agreement(point, z - rho * value, size),
             None if self.cocoercivity is None else resolution(point, size, value),
             isinstance(iterate.state, ForwardStepState),
         )
-        distance = self._squared_distance(iterate, ratios)
+        distance = self._squared_distance(iterate.state.point, ratios)
         descent, allowance = memory.descent, memory.allowance
         if self.zero is not None:
             norm = memory.path.last
@@ -174,7 +157,7 @@ class ForwardStepTheorem(Monitor):
             tolerance = rounding_of(point) * (memory.distance + promised)
             tolerance = tolerance + 2 * error * away + error.square()
             left = memory.distance - distance - promised + tolerance
-            # A step from z* to z* loses nothing of nothing.
+            # A step from z* to z*: 0 / 0.
             relative = torch.where(left == 0, 0.0, left / (memory.distance + tolerance))
             descent = descent.seen(relative, iterate.iteration)
             allowance = allowance + tolerance
@@ -189,7 +172,7 @@ class ForwardStepTheorem(Monitor):
         )
 
     def _at_zero(self, iterate: Iterate, memory: ForwardStepMemory) -> ForwardStepMemory:
-        """What the known zero says of this point."""
+        """The memory with the margin of star-cocoercivity at this point."""
         if self.zero is None:
             return memory
         margin = star_margin(memory.ratios.ratio_at_zero, self.step_size / 2, self.cocoercivity)
@@ -197,43 +180,30 @@ class ForwardStepTheorem(Monitor):
         return replace(
             memory,
             star=memory.star.seen(margin, iterate.iteration, slack),
-            path=memory.path.met(iterate, memory.distance),
+            path=memory.path.with_zero_met(iterate, memory.distance),
         )
-
-    def _squared_distance(self, iterate: Iterate, ratios: CocoercivityMemory) -> Tensor:
-        if self.zero is None:
-            return torch.zeros_like(iterate.residual_norm)
-        offset = iterate.state.point - ratios.zero
-        return kernels.row_dot(offset, offset).to(iterate.residual_norm.dtype)
 
     def _step_size_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
         """0 < rho < 2 beta, with the known beta or the measured star-cocoercivity."""
         rho, beta = self.step_size, self.cocoercivity
-        never = torch.full_like(star.iteration, -1)
-        if beta is None:
-            margin = 2 * measured_beta - rho
-            holds = ~(star.measured & ~(margin > 0))
-            basis, at = "beta measured: an upper estimate", star.iteration
-            known, measured = torch.zeros_like(holds), star.measured
-        else:
-            margin = torch.full_like(measured_beta, 2 * beta - rho)
-            holds = torch.full_like(star.failed, rho < 2 * beta)
-            basis = f"beta = {beta:.6g} known of the operator"
-            at = torch.where(holds, never, torch.zeros_like(never))
-            known = measured = torch.ones_like(holds)
-        if rho <= 0:
-            margin, holds, at = torch.full_like(margin, rho), torch.zeros_like(holds), never
-        return claim(
+        known = "beta measured: an upper estimate"
+        if beta is not None:
+            known = f"beta = {beta:.6g} known of the operator"
+        found = step_size_claim(
             THEOREM,
-            "hypothesis",
-            "step size",
             "0 < rho < 2 beta",
-            f"rho = {rho:.6g}, {basis}",
-            margin=margin,
-            iteration=at,
-            holds=holds,
-            known=known,
-            measured=measured,
+            f"rho = {rho:.6g}, {known}",
+            spare=None if beta is None else 2 * beta - rho,
+            measured_spare=2 * measured_beta - rho,
+            star=star,
+        )
+        if rho > 0:
+            return found
+        return replace(
+            found,
+            margin=torch.full_like(found.margin, rho),
+            iteration=torch.full_like(found.iteration, -1),
+            holds=torch.zeros_like(found.holds),
         )
 
     def _descent_claim(self, conclusions: Conclusions, memory: ForwardStepMemory) -> Claim:
@@ -277,7 +247,7 @@ class ForwardStepTheorem(Monitor):
         within = left >= -slack
         violated = bounded & ~within
         if self.zero is None or self.cocoercivity is None:
-            # The bound of another beta, or to a zero beyond the last point, may be wider.
+            # The bound for another beta, or for a zero beyond the last point, may be larger.
             violated = torch.zeros_like(violated)
         where = "the known zero" if self.zero is not None else "the last point, in hindsight"
         return conclusions.claim(

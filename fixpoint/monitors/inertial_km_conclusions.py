@@ -1,8 +1,8 @@
 """Conclusions (A) to (D) of theorem 2, from what its monitor remembers of a run.
 
-A sum beyond its bound, a residual above its rate and a growing C^k are forbidden to any finite run,
-if the zero and beta are known. In hindsight the last point stands for the zero, and a measured beta
-for the known one: then they may support a conclusion and refute nothing.
+If the zero and beta are known, a sum beyond its bound, a residual above its rate and a growing C^k
+refute a conclusion. Otherwise the last point takes the place of the zero, and a measured beta that
+of the known one: they may support a conclusion and refute none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def inertial_km_conclusions(
     fixed: bool,
     another: Bool[Tensor, " batch"],
 ) -> tuple[Claim, ...]:
-    """The four of them.
+    """The four conclusions.
 
     Args:
         pair: the constants, row by row.
@@ -106,7 +106,7 @@ def inertial_km_conclusions(
 def _fractions_left(
     memory: InertialKMMemory, pair: PairRows, zero_known: bool
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """What the sums of (A) and the rate of (B) leave of their bounds; 1 where nothing is spent."""
+    """The shares of the bounds that the sums of (A) and the rate of (B) leave; 1 for a sum of 0."""
     path = memory.path
     dtype = path.total.dtype
     # Rounding lets the sums grow by what it lets C^k grow by.

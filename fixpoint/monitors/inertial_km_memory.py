@@ -1,4 +1,4 @@
-"""What the monitor of theorem 2 remembers, and the constants of a pair (lambda, beta)."""
+"""The memory of theorem 2's monitor, and the constants of a pair (lambda, beta)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fixpoint.monitors.tightest import Tightest
 
 @dataclass(frozen=True)
 class InertialKMMemory:
-    """Of the run so far. Distances of z^k are squared, to the known zero; 0 where none is known."""
+    """What is known of the run. Distances of z^k are squared, to the known zero; 0 without one."""
 
     ratios: CocoercivityMemory
     path: Path
@@ -35,7 +35,7 @@ class InertialKMMemory:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ParameterPair:
     """nu of theorem 2 for the beta of one of the pairs of a step rho = 2 lambda beta."""
 
     inertia: float

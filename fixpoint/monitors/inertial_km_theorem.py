@@ -2,11 +2,11 @@
 
 See `fixpoint.theory` for its statement. Here z^{-1} = z^0, so that the paper's z^1 is our z^0.
 
-The run knows alpha and the product rho = 2 lambda beta only: it is covered if one pair
-(lambda', beta') of that product is, with a beta' that the operator has and a lambda' inside (13).
-Larger beta' give smaller lambda', so the largest beta' that is known, or else measured, decides;
-the constants of the conclusions are those of its pair. Where that pair lies outside (13), they are
-those of the iteration's own lambda and beta.
+A run depends on alpha and on the product rho = 2 lambda beta only. The theorem covers it if there
+is a pair (lambda', beta') with this product, a beta' that the operator has, and a lambda' inside
+(13). A larger beta' gives a smaller lambda', so the largest beta' that is known, or else measured,
+decides, and the constants of the conclusions are those of its pair. If that pair lies outside (13),
+they are those of the iteration's own lambda and beta.
 """
 
 from __future__ import annotations
@@ -21,35 +21,33 @@ from torch import Tensor
 from fixpoint import kernels, theory
 from fixpoint.iterators.inertial_km import InertialKM, InertialKMState
 from fixpoint.loop.iterate import Iterate
-from fixpoint.monitors.accepted import accepted_rows
 from fixpoint.monitors.certificate import Claim, TheoremReport
 from fixpoint.monitors.claims import (
     Conclusions,
     claim,
     recursion_claim,
-    residual_claim,
     star_claim,
     star_in_hindsight,
     star_margin,
     star_slack,
+    step_size_claim,
     zero_claim,
 )
-from fixpoint.monitors.cocoercivity import Cocoercivity, CocoercivityMemory
+from fixpoint.monitors.cocoercivity import CocoercivityMemory
 from fixpoint.monitors.inertial_km_conclusions import inertial_km_conclusions
-from fixpoint.monitors.inertial_km_memory import InertialKMMemory, Pair
-from fixpoint.monitors.monitor import Monitor
+from fixpoint.monitors.inertial_km_memory import InertialKMMemory, ParameterPair
 from fixpoint.monitors.path import Path
 from fixpoint.monitors.rounding import agreement, resolution, rounding_of, step_error, widened
+from fixpoint.monitors.theorem_monitor import TheoremMonitor
 from fixpoint.monitors.tightest import Tightest
 from fixpoint.operator import Operator
-from fixpoint.trees.rows import where_rows
 
 THEOREM = "theorem 2 (inertial KM)"
 RECURSION = "y^k = z^k + alpha (z^k - z^{k-1}), z^{k+1} = y^k - rho T y^k for every k"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InertialKMTheorem(Monitor):
+class InertialKMTheorem(TheoremMonitor):
     """Hypotheses and conclusions (A) to (D) of theorem 2.
 
     Args:
@@ -69,7 +67,7 @@ class InertialKMTheorem(Monitor):
     zero: Float[Tensor, "batch *shape"] | None = None
     capacity: int = 32
     precision: float | None = None
-    pairs: ClassVar = True
+    theorem: ClassVar = THEOREM
 
     def __post_init__(self) -> None:
         theory.least_cocoercivity(self.inertia, self.relaxation, self.cocoercivity)
@@ -86,10 +84,6 @@ class InertialKMTheorem(Monitor):
             known_cocoercivity=operator.cocoercivity,
             zero=zero,
         )
-
-    @property
-    def _ratios(self) -> Cocoercivity:
-        return Cocoercivity(zero=self.zero, capacity=self.capacity, precision=self.precision)
 
     @property
     def _step_size(self) -> float:
@@ -110,12 +104,12 @@ class InertialKMTheorem(Monitor):
         )
 
     @property
-    def _pair(self) -> Pair:
+    def _pair(self) -> ParameterPair:
         """Of the known beta where it covers the step, else of the iteration."""
         beta = self.cocoercivity
         if self.known_cocoercivity is not None and (self._spare or 0.0) > 0:
             beta = self.known_cocoercivity
-        return Pair(self.inertia, self._step_size, beta)
+        return ParameterPair(self.inertia, self._step_size, beta)
 
     def start(self, iterate: Iterate) -> InertialKMMemory:
         norm, z, point = iterate.residual_norm, iterate.state.z, iterate.state.point
@@ -128,7 +122,7 @@ class InertialKMTheorem(Monitor):
             isinstance(iterate.state, InertialKMState),
         )
         nothing = torch.zeros_like(norm)
-        distance = self._squared_distance(z, ratios).to(norm.dtype)
+        distance = self._squared_distance(z, ratios)
         memory = InertialKMMemory(
             ratios=ratios,
             path=path,
@@ -148,14 +142,6 @@ class InertialKMTheorem(Monitor):
         )
         return self._at_zero(iterate, memory)
 
-    def watch(self, iterate: Iterate, memory: InertialKMMemory) -> InertialKMMemory:
-        ratios = self._ratios.watch(iterate, memory.ratios)
-        following = self._at_zero(iterate, self._following(iterate, memory, ratios))
-        accepted = accepted_rows(iterate)
-        if accepted is None:
-            return following
-        return where_rows(accepted, following, replace(memory, ratios=ratios))
-
     def report(self, memory: InertialKMMemory) -> TheoremReport:
         ratios, path, known = memory.ratios, memory.path, self.known_cocoercivity
         star = memory.star
@@ -169,27 +155,23 @@ class InertialKMTheorem(Monitor):
             self._step_size_claim(measured_beta, star),
             star_claim(THEOREM, "y^k", path, star, self._least, known, self.zero is None),
         )
-        conclusions = Conclusions(THEOREM, hypotheses)
         own, covered = self._pair, torch.zeros_like(path.begun)
         pair = own.rows(torch.full_like(path.first, own.cocoercivity))
         if known is None:  # the pair of the measured beta, where that covers the step
             covered = star.measured & (measured_beta > self._least) & measured_beta.isfinite()
             pair = own.rows(torch.where(covered, measured_beta, self.cocoercivity))
-        return TheoremReport(
-            claims=(
-                *hypotheses,
-                *inertial_km_conclusions(
-                    conclusions,
-                    memory,
-                    pair,
-                    zero_known=self.zero is not None,
-                    fixed=known is not None,
-                    another=covered & (measured_beta < self.cocoercivity),
-                ),
-                residual_claim(conclusions, "T y^k -> 0", path),
-            ),
-            cocoercivity=self._ratios.report(ratios),
-        )
+
+        def conclude(conclusions: Conclusions) -> tuple[Claim, ...]:
+            return inertial_km_conclusions(
+                conclusions,
+                memory,
+                pair,
+                zero_known=self.zero is not None,
+                fixed=known is not None,
+                another=covered & (measured_beta < self.cocoercivity),
+            )
+
+        return self._reported(memory, hypotheses, conclude, "T y^k -> 0")
 
     def _following(
         self, iterate: Iterate, memory: InertialKMMemory, ratios: CocoercivityMemory
@@ -206,7 +188,7 @@ class InertialKMTheorem(Monitor):
         step = now - previous
         size = now.abs() + previous.abs() + widened(point).abs()
         ahead = agreement(point, now + self.inertia * step, size)
-        path = memory.path.onward(
+        path = memory.path.extended(
             iterate,
             torch.where(forward.isnan() | ahead.isnan(), torch.nan, torch.minimum(forward, ahead)),
             pinned,
@@ -238,7 +220,6 @@ class InertialKMTheorem(Monitor):
         """C^k at the known zero, and by how much rounding may raise it."""
         point, pair, rho = iterate.state.point, self._pair, self._step_size
         distance = self._squared_distance(iterate.state.z, memory.ratios)
-        distance = distance.to(memory.distance.dtype)
         lyapunov = (
             distance
             - self.inertia * memory.distance
@@ -261,7 +242,7 @@ class InertialKMTheorem(Monitor):
         )
 
     def _at_zero(self, iterate: Iterate, memory: InertialKMMemory) -> InertialKMMemory:
-        """What the known zero says of this point."""
+        """The memory with the margin of star-cocoercivity at this point."""
         if self.zero is None:
             return memory
         ratios = memory.ratios
@@ -271,17 +252,11 @@ class InertialKMTheorem(Monitor):
         return replace(
             memory,
             star=memory.star.seen(margin, iterate.iteration, slack),
-            path=memory.path.met(iterate, distance),
+            path=memory.path.with_zero_met(iterate, distance),
         )
 
-    def _squared_distance(self, z: Tensor, ratios: CocoercivityMemory) -> Tensor:
-        if self.zero is None:
-            return torch.zeros(len(z), dtype=ratios.norm.dtype, device=z.device)
-        offset = z - ratios.zero
-        return kernels.row_dot(offset, offset)
-
     def _resolved(self, memory: InertialKMMemory) -> Tensor:
-        """The steps tell alpha and rho apart from those that (13) does not admit."""
+        """The steps are long enough to exclude every alpha and rho that (13) does not admit."""
         off, inertia_off = memory.path.resolution, memory.inertia_resolution
         beta = self.known_cocoercivity
         if beta is None:
@@ -294,7 +269,7 @@ class InertialKMTheorem(Monitor):
         return (margin > 0) & (alpha < 1) & (off < self._step_size)
 
     def _condition_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
-        """(13) for the iteration's lambda, else for the lambda' of a beta' that covers the step."""
+        """(13) for the iteration's lambda, or for the lambda' of a beta' that covers the step."""
         own = theory.inertia_margin(self.inertia, self.relaxation)
         spare = self._spare
         known = own > 0 or spare is not None
@@ -319,28 +294,14 @@ class InertialKMTheorem(Monitor):
 
     def _step_size_claim(self, measured_beta: Tensor, star: Tightest) -> Claim:
         """Some beta' that the operator has covers the step 2 lambda beta."""
-        never = torch.full_like(star.iteration, -1)
-        spare = self._spare
-        if spare is None:
-            margin = measured_beta - self._least
-            holds = ~(star.measured & ~(margin > 0))
-            known, measured = torch.zeros_like(holds), star.measured
-            basis, at = "beta' measured: an upper estimate", star.iteration
-        else:
-            margin = torch.full_like(star.margin, spare)
-            holds = torch.full_like(star.failed, spare > 0)
-            known = measured = torch.ones_like(holds)
+        basis = "beta' measured: an upper estimate"
+        if self.known_cocoercivity is not None:
             basis = f"beta' = {self.known_cocoercivity:.6g} known of the operator"
-            at = torch.where(holds, never, torch.zeros_like(never))
-        return claim(
+        return step_size_claim(
             THEOREM,
-            "hypothesis",
-            "step size",
             "rho = 2 lambda' beta' with no more than the operator's beta and lambda' inside (13)",
             f"rho = {self._step_size:.6g}: (13) asks for beta' > {self._least:.6g}; {basis}",
-            margin=margin,
-            iteration=at,
-            holds=holds,
-            known=known,
-            measured=measured,
+            spare=self._spare,
+            measured_spare=measured_beta - self._least,
+            star=star,
         )

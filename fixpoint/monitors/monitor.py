@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from fixpoint.loop.iterate import Iterate
+from fixpoint.summary import Summarised
 
 
-class Monitor(ABC):
-    """Observes every iteration; what it remembers is a tree of per-row tensors.
+class Monitor(Summarised, ABC):
+    """Observes every iteration; its memory is a tree of per-row tensors.
 
-    `solve` carries that memory: rows take theirs along when they leave the batch, and the memory
-    of all rows, in their first order, is given to `report` at the end.
+    `solve` keeps that memory. A row that leaves the batch takes its part along, and `report` gets
+    the memory of all rows in their first order at the end.
 
-    `pairs`: it asks `Iterate.pair` or `Iterate.squared_step`, so that updates take those sums
-    along in their one pass over memory.
+    `pairs`: the monitor uses `Iterate.pair` or `Iterate.squared_step`: updates then compute these
+    sums in their one pass over memory.
     """
 
     pairs: ClassVar[bool] = False
@@ -29,5 +30,5 @@ class Monitor(ABC):
         """The memory after a further iterate. The old one is left untouched."""
 
     def report(self, memory: Any) -> Any:
-        """What the solution shows of it; the memory itself unless overridden."""
+        """What the solution holds; by default the memory itself."""
         return memory

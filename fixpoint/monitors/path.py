@@ -15,7 +15,7 @@ from fixpoint.monitors.tightest import Tightest
 
 @dataclass(frozen=True)
 class Path:
-    """Of the accepted iterates so far, per row; `point` is where T was evaluated."""
+    """What is known of the accepted iterates, per row; `point` is where T was evaluated."""
 
     start: Float[Tensor, "batch *shape"]
     first: Float[Tensor, " batch"]  # ||T z^0||
@@ -54,16 +54,18 @@ class Path:
             by_the_method=by_the_method,
         )
 
-    def onward(
+    def extended(
         self,
         iterate: Iterate,
         recursion: Float[Tensor, " batch"],
         resolution: Float[Tensor, " batch"] | None,
         by_the_method: bool,
     ) -> Path:
-        """With one iterate more, and how well the step to it agrees with the recursion.
+        """The path with one more iterate.
 
-        `resolution` is None where nobody will ask for it.
+        Args:
+            recursion: how well the step to it agrees with the recursion, see `agreement`.
+            resolution: see `resolution`; None where it is not needed.
         """
         norm, state = iterate.residual_norm, iterate.state
         lost = iterate.point_norm.isfinite() & ~finite_rows(state.residual)
@@ -86,8 +88,8 @@ class Path:
             by_the_method=self.by_the_method and by_the_method,
         )
 
-    def met(self, iterate: Iterate, squared_distance: Float[Tensor, " batch"]) -> Path:
-        """The same path, whose last point may be the zero that was given."""
+    def with_zero_met(self, iterate: Iterate, squared_distance: Float[Tensor, " batch"]) -> Path:
+        """The path, where its last point may be the zero that was given."""
         here = (squared_distance == 0) & (self.at_zero < 0)
         return replace(
             self,
@@ -97,7 +99,7 @@ class Path:
 
     @property
     def fallen(self) -> Float[Tensor, " batch"]:
-        """The part of the first residual that is gone; at least 0, and 0 for no number."""
+        """The share by which the first residual has fallen, at least 0; 0 where it is NaN."""
         gone = 1 - self.last / self.first.clamp(min=torch.finfo(self.first.dtype).tiny)
         gone = torch.where(self.last == 0, 1.0, gone)
         return torch.nan_to_num(gone, nan=0.0).clamp(min=0)

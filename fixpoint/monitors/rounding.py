@@ -1,4 +1,4 @@
-"""How far rounding goes: what passes for equal, and what a comparison may be off by.
+"""How large rounding errors are: what counts as equal, and the error of a comparison.
 
 Everything scales with the dtype in which T was computed and with the size of what was computed
 there, so that no verdict changes where z and T are multiplied by numbers. The size of a row is the
@@ -26,9 +26,9 @@ def eps_of(point: Float[Tensor, "batch *shape"]) -> float:
 
 
 def rounding_of(point: Float[Tensor, "batch *shape"]) -> float:
-    """The relative error that passes for rounding in a comparison of sums over a row.
+    """The relative error that rounding may cause in a comparison of sums over a row.
 
-    Few elements lose some of their last places, and all of them some of those of the sum.
+    That of the elements themselves, and that of a sum of so many.
     """
     summed = torch.finfo(kernels.accumulation_dtype(point.dtype)).eps
     elements = max(1, math.prod(point.shape[1:]))
@@ -48,7 +48,7 @@ def value_error(
         point: of the dtype in which T was computed.
         scale: the size of the row. slope: the largest `||T a - T b|| / ||a - b||` that was seen.
         norm: of the values.
-        precision: see `Cocoercivity`; without one, T is off by as much as rounding z moves it.
+        precision: see `Cocoercivity`; None: the error that the rounding of z causes in T.
     """
     eps = eps_of(point)
     error = 2 * eps * slope * scale if precision is None else precision * scale
@@ -77,7 +77,7 @@ def zero_level(
     step_size: float,
     precision: float | None,
 ) -> Float[Tensor, " batch"]:
-    """The largest `||T z||` that passes for 0: its step is rounding."""
+    """The largest `||T z||` that counts as 0: the step that it causes is a rounding error."""
     unit = eps_of(point) if precision is None else max(precision, eps_of(point))
     tiny = torch.finfo(torch.float64).tiny
     return 16 * unit * scale / max(abs(step_size), tiny)
@@ -93,10 +93,10 @@ def agreement(
     predicted: Float[Tensor, "batch *shape"],
     size: Float[Tensor, "batch *shape"],
 ) -> Float[Tensor, " batch"]:
-    """What rounding allows an update to differ from its formula, less what it differs by.
+    """The difference from its formula that rounding allows an update, less the actual one.
 
     Both are relative to `size`, the sum of the moduli in the formula, element by element. -inf
-    where the update alone is not finite; NaN, which says nothing, where the formula is not.
+    where the update alone is not finite; NaN, which is ignored, where the formula is not.
     """
     dtype = actual.dtype
     if not _flat(size).shape[1]:
@@ -112,7 +112,7 @@ def resolution(
     size: Float[Tensor, "batch *shape"],
     direction: Float[Tensor, "batch *shape"],
 ) -> Float[Tensor, " batch"]:
-    """How closely such an agreement pins down the factor of `direction` in the formula."""
+    """The error of the factor of `direction` that such an agreement still allows."""
     if not _flat(size).shape[1]:
         return size.new_full((len(size),), torch.inf)
     ratio = torch.nan_to_num(size / direction.abs(), nan=torch.inf, posinf=torch.inf)

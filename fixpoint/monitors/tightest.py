@@ -1,4 +1,4 @@
-"""The least margin of an inequality that is looked at again and again."""
+"""The least margin of an inequality that is checked at many iterations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Tightest:
-    """Per row; infinite, at iteration -1, as long as nothing finite was seen."""
+    """Per row; infinite, at iteration -1, before the first finite margin."""
 
     margin: Float[Tensor, " batch"]
     iteration: Int[Tensor, " batch"]  # where it first failed, or was tightest
@@ -20,7 +20,7 @@ class Tightest:
 
     @classmethod
     def unseen(cls, like: Float[Tensor, " batch"]) -> Tightest:
-        """Nothing was looked at yet, in rows of the dtype of `like`."""
+        """No margin yet, in rows of the dtype of `like`."""
         no = torch.zeros_like(like, dtype=torch.bool)
         never = torch.full_like(like, -1, dtype=torch.long)
         return cls(torch.full_like(like, torch.inf), never, no, no)
@@ -28,7 +28,7 @@ class Tightest:
     def seen(
         self, margin: Float[Tensor, " batch"], iteration: int | Tensor, slack: float = 0.0
     ) -> Tightest:
-        """With one margin more, which fails below `-slack`, if that is finite; NaN says nothing."""
+        """With one more margin, which fails below `-slack` if that is finite; NaN is ignored."""
         margin = margin.to(self.margin.dtype)
         lower = margin < self.margin
         failed, dates = self.failed, lower

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint._moved import renamed as _renamed
 from fixpoint.kernels import row_dot
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import (
@@ -33,7 +34,7 @@ class Scaled(Function):
 
     Args:
         function: g.
-        factor: above 0; a number, or `PerRow` of (batch,).
+        factor: above 0; a number, or `RowParameter` of (batch,).
     """
 
     function: Function
@@ -78,7 +79,7 @@ class Scaled(Function):
 
 
 @dataclass(frozen=True, eq=False)
-class Translated(Function):
+class TranslatedFunction(Function):
     """z -> g(z - shift).
 
     prox: shift + prox_{s g}(z - shift).
@@ -86,7 +87,7 @@ class Translated(Function):
 
     Args:
         function: g.
-        shift: finite; broadcasts against a row, or `PerRow`.
+        shift: finite; broadcasts against a row, or `RowParameter`.
     """
 
     function: Function
@@ -128,7 +129,7 @@ class PlusLinear(Function):
 
     Args:
         function: g.
-        slope: finite; broadcasts against a row, or `PerRow`.
+        slope: finite; broadcasts against a row, or `RowParameter`.
     """
 
     function: Function
@@ -171,8 +172,8 @@ class PlusSquared(Function):
 
     Args:
         function: g.
-        weight: above 0; a number, or `PerRow` of (batch,).
-        center: finite; broadcasts against a row, or `PerRow`.
+        weight: above 0; a number, or `RowParameter` of (batch,).
+        center: finite; broadcasts against a row, or `RowParameter`.
     """
 
     function: Function
@@ -223,3 +224,6 @@ class PlusSquared(Function):
         weight = numbers("weight", self.weight, y)
         center = elements("center", self.center, y)
         return self.function._prox(center + y / expand_rows(weight, y), 1 / weight)
+
+
+__getattr__ = _renamed(__name__, {"Translated": "TranslatedFunction"})

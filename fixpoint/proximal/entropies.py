@@ -2,8 +2,8 @@
 
 Their proximal points solve an equation in one unknown for every coordinate. Newton's method finds
 the root from a start that is proved to be close, in a fixed number of steps. Autograd sees the last
-two steps alone: from the root, two steps of Newton's method have the first two derivatives of the
-root, whatever led there.
+two steps only: two steps of Newton's method from the root have the first two derivatives of the
+root.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NegativeEntropy(Function):
     Proof: (z - u)/s = weight (1 + log u), the gradient at u.
 
     Args:
-        weight: above 0; broadcasts against a row, or `PerRow`.
+        weight: above 0; broadcasts against a row, or `RowParameter`.
     """
 
     weight: Parameter = 1.0
@@ -102,8 +102,8 @@ class KullbackLeibler(Function):
     b = 0 and z/s is at most the weight.
 
     Args:
-        data: b, at least 0, in the units of z; broadcasts against a row, or `PerRow`.
-        weight: above 0; broadcasts against a row, or `PerRow`.
+        data: b, at least 0, in the units of z; broadcasts against a row, or `RowParameter`.
+        weight: above 0; broadcasts against a row, or `RowParameter`.
     """
 
     data: Parameter

@@ -7,7 +7,7 @@ point u with
 
 (Parikh & Boyd, Proximal Algorithms, 2014, section 1.1; Bauschke & Combettes, Convex Analysis and
 Monotone Operator Theory in Hilbert Spaces, 2nd edition, proposition 16.44; chapter 24 has the
-calculus). Every class here shows its formula right by (1): its docstring has a line "Proof" that
+calculus). Every class proves its formula by (1): its docstring has a line "Proof" that
 names the subgradient. For the indicator of a convex set, (1) says that z - u is in the normal cone
 of the set at u: the proximal operator is the projection, whatever the step.
 """
@@ -23,12 +23,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.kernels import accumulation_dtype
-from fixpoint.proximal.parameter import Parameter, PerRow
+from fixpoint.proximal.parameter import Parameter, RowParameter
 from fixpoint.proximal.row_algebra import rounding
+from fixpoint.summary import Summarised
 from fixpoint.trees.rows import expand_rows
 
 
-class Function(ABC):
+class Function(Summarised, ABC):
     """g, a closed proper convex function of one row; `z` holds one point per row.
 
     A row is all of its `shape`, taken as one vector, unless a class says otherwise. Computations
@@ -42,7 +43,7 @@ class Function(ABC):
       not known.
 
     A function of your own implements `_value` and `_prox`, and `_gradient` where it is smooth.
-    They get `z` in the dtype of the computation. Data that belong to rows are kept as `PerRow`:
+    They get `z` in the dtype of the computation. Keep data that belong to rows as `RowParameter`:
     then `select` need not be written.
     """
 
@@ -118,7 +119,7 @@ class Function(ABC):
         return Conjugate(self)
 
     def scaled(self, factor: Parameter) -> Function:
-        """factor * g, with a factor above 0: a number, or `PerRow` of (batch,)."""
+        """factor * g, with a factor above 0: a number, or `RowParameter` of (batch,)."""
         from fixpoint.proximal.algebra import Scaled
 
         return Scaled(self, factor)
@@ -128,9 +129,9 @@ class Function(ABC):
 
     def translated(self, shift: Parameter) -> Function:
         """z -> g(z - shift)."""
-        from fixpoint.proximal.algebra import Translated
+        from fixpoint.proximal.algebra import TranslatedFunction
 
-        return Translated(self, shift)
+        return TranslatedFunction(self, shift)
 
     def plus_linear(self, slope: Parameter) -> Function:
         """z -> g(z) + <slope, z>."""
@@ -206,8 +207,8 @@ def _widened(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
 
 
 def _select(value: Any, rows: Tensor) -> Any:
-    if isinstance(value, PerRow):
-        return PerRow(value.tensor.index_select(0, rows.to(value.tensor.device)))
+    if isinstance(value, RowParameter):
+        return RowParameter(value.tensor.index_select(0, rows.to(value.tensor.device)))
     if isinstance(value, Function):
         return value.select(rows)
     if isinstance(value, tuple):

@@ -25,8 +25,8 @@ class Logistic(Function):
     Proof: (z - u)/s = -weight y/(1 + exp(y u)), the gradient at u.
 
     Args:
-        labels: y, each -1 or 1; broadcasts against a row, or `PerRow`.
-        weight: above 0; broadcasts against a row, or `PerRow`.
+        labels: y, each -1 or 1; broadcasts against a row, or `RowParameter`.
+        weight: above 0; broadcasts against a row, or `RowParameter`.
 
     Raises:
         ValueError: a label is neither -1 nor 1.
@@ -119,8 +119,8 @@ class Hinge(Function):
     Proof: (z - u)/s = -weight y where y u < 1, 0 where y u > 1, and between where y u = 1.
 
     Args:
-        labels: y, each -1 or 1; broadcasts against a row, or `PerRow`.
-        weight: at least 0; broadcasts against a row, or `PerRow`.
+        labels: y, each -1 or 1; broadcasts against a row, or `RowParameter`.
+        weight: at least 0; broadcasts against a row, or `RowParameter`.
 
     Raises:
         ValueError: a label is neither -1 nor 1.

@@ -1,8 +1,8 @@
 """Functions of matrices: the last two dimensions of a row.
 
 The decompositions are torch's. They work on one matrix after the other, and on a GPU torch itself
-waits for them to see whether they converged. A row that holds NaN or infinity, which would make
-them raise for all rows, is set aside and comes back as NaN.
+waits for them to see whether they converged. A row with NaN or infinity would make them raise
+for all rows: it is left out, and comes back as NaN.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class NuclearNorm(Function):
     orthogonal to them with a spectral norm of at most 1.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
     """
 
     weight: Parameter = 1.0

@@ -43,7 +43,7 @@ class L1(Function):
     Proof: where u_i = 0, |z_i|/s <= weight_i; elsewhere (z_i - u_i)/s = weight_i sign(u_i).
 
     Args:
-        weight: at least 0; broadcasts against a row, or `PerRow`.
+        weight: at least 0; broadcasts against a row, or `RowParameter`.
     """
 
     weight: Parameter = 1.0
@@ -76,7 +76,7 @@ class L2(Function):
     Proof: where u = 0, ||z||/s <= weight; elsewhere (z - u)/s = weight u/||u||.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
     """
 
     weight: Parameter = 1.0
@@ -113,7 +113,7 @@ class LInfinity(Function):
     ||z||_1 <= s weight, u = 0 and z/s is in the dual ball.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
     """
 
     weight: Parameter = 1.0
@@ -148,8 +148,8 @@ class NormBall(Function):
 
     Args:
         p: 1, 2 or math.inf.
-        radius: at least 0; a number, or `PerRow` of (batch,).
-        center: finite; broadcasts against a row, or `PerRow`.
+        radius: at least 0; a number, or `RowParameter` of (batch,).
+        center: finite; broadcasts against a row, or `RowParameter`.
     """
 
     p: float
@@ -212,7 +212,7 @@ class GroupL1(Function):
     Args:
         groups: sizes of consecutive slices along dimension `dim` of a row, each a group with all
             that lies in the other dimensions; "channels": every index of `dim` is one.
-        weight: at least 0; a number, a tensor (groups,), or `PerRow` of (batch, groups) or
+        weight: at least 0; a number, a tensor (groups,), or `RowParameter` of (batch, groups) or
             (batch,).
         dim: of the row, the batch not counted.
     """

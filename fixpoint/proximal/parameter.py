@@ -2,10 +2,10 @@
 
 - a number stands for every coordinate of every row;
 - a tensor stands for every row and broadcasts against one row's shape, the batch left out;
-- `PerRow(tensor)` has the batch first and broadcasts against a row's shape behind it.
+- `RowParameter(tensor)` has the batch first and broadcasts against a row's shape behind it.
 
-Which of the last two is meant is said, never guessed: in a batch of n rows of n numbers a tensor
-of n numbers could be either.
+The user says which of the last two is meant. It is never guessed: in a batch of n rows of n numbers
+a tensor of n numbers could be either.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint._moved import renamed as _renamed
+from fixpoint.summary import Summarised
+
 
 @dataclass(frozen=True, eq=False)
-class PerRow:
+class RowParameter(Summarised):
     """Data that belong to the rows, (batch, *shape): a row that leaves the batch takes its own."""
 
     tensor: Tensor
 
     def __post_init__(self) -> None:
         if not isinstance(self.tensor, Tensor) or self.tensor.dim() < 1:
-            raise TypeError("PerRow takes a tensor whose first dimension is the batch")
+            raise TypeError("RowParameter takes a tensor whose first dimension is the batch")
 
 
-Parameter: TypeAlias = float | Tensor | PerRow
-"""A number or a tensor that all rows share, or `PerRow` one for each."""
+Parameter: TypeAlias = float | Tensor | RowParameter
+"""A number or a tensor that all rows share, or `RowParameter` one for each."""
 
 
 def elements(
@@ -44,7 +47,7 @@ def elements(
         ValueError: the parameter does not fit the rows of `z`.
     """
     row = tuple(z.shape[1:])
-    if isinstance(parameter, PerRow):
+    if isinstance(parameter, RowParameter):
         batch, *shape = parameter.tensor.shape
         if batch != z.shape[0]:
             raise ValueError(f"{name} has {batch} rows, z has {z.shape[0]}")
@@ -61,7 +64,7 @@ def numbers(
     name: str, parameter: Parameter, z: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " rows"]:
     """A parameter of `check_numbers` as one number per row: (batch,), or (1,) for all rows."""
-    if isinstance(parameter, PerRow):
+    if isinstance(parameter, RowParameter):
         if parameter.tensor.shape[0] != z.shape[0]:
             raise ValueError(f"{name} has {parameter.tensor.shape[0]} rows, z has {z.shape[0]}")
         return parameter.tensor.to(z)
@@ -74,7 +77,7 @@ def check_elements(name: str, parameter: Parameter, least: float, *, strict: boo
     """Refuse a parameter with a value outside `least <= value < inf` (`<` where strict).
 
     Raises:
-        TypeError: neither a number nor a tensor nor `PerRow`. ValueError: the inequality.
+        TypeError: neither a number nor a tensor nor `RowParameter`. ValueError: the inequality.
     """
     values = values_of(name, parameter)
     good = (values > least if strict else values >= least) & (values < math.inf)
@@ -102,21 +105,23 @@ def check_numbers(name: str, parameter: Parameter, least: float, *, strict: bool
 def check_one_number(name: str, parameter: Parameter) -> None:
     """Refuse a tensor that is not one number, or one per row."""
     shape = tuple(values_of(name, parameter).shape)
-    if len(shape) != (1 if isinstance(parameter, PerRow) else 0):
+    if len(shape) != (1 if isinstance(parameter, RowParameter) else 0):
         raise ValueError(
-            f"{name} is one number, or one per row as PerRow of shape (batch,), got shape {shape}"
+            f"{name} is one number, or one per row as RowParameter of shape (batch,), got shape "
+            f"{shape}"
         )
 
 
 def values_of(name: str, parameter: Parameter) -> Tensor:
     """All values of a parameter, in float64 where it is a number."""
-    if isinstance(parameter, PerRow):
+    if isinstance(parameter, RowParameter):
         return parameter.tensor
     if isinstance(parameter, Tensor):
         return parameter
     if not isinstance(parameter, int | float):
         raise TypeError(
-            f"{name} must be a number, a tensor or PerRow(tensor), got {type(parameter).__name__}"
+            f"{name} must be a number, a tensor or RowParameter(tensor), got "
+            f"{type(parameter).__name__}"
         )
     return torch.tensor(parameter, dtype=torch.float64)
 
@@ -129,15 +134,15 @@ def limits(name: str, parameter: Parameter) -> tuple[float, float]:
 
 def is_zero(parameter: Parameter) -> bool:
     """Whether it is the number 0; a tensor's values are not read."""
-    return not isinstance(parameter, Tensor | PerRow) and parameter == 0
+    return not isinstance(parameter, Tensor | RowParameter) and parameter == 0
 
 
 def aligned(names: str, *parameters: Parameter) -> tuple[Tensor, ...]:
     """The values of parameters, broadcast against each other as they are against a row."""
     values = [values_of(names, parameter) for parameter in parameters]
-    owned = [isinstance(parameter, PerRow) for parameter in parameters]
+    owned = [isinstance(parameter, RowParameter) for parameter in parameters]
     if any(owned):
-        # The batch of a PerRow stands before the dimensions of a tensor that all rows share.
+        # The batch of a RowParameter stands before the dimensions of a tensor that all rows share.
         rank = max(each.dim() + (not own) for each, own in zip(values, owned, strict=True))
         values = [
             each.reshape(each.shape[:1] + (1,) * (rank - each.dim()) + each.shape[1:])
@@ -154,8 +159,8 @@ def aligned(names: str, *parameters: Parameter) -> tuple[Tensor, ...]:
 
 def map_parameter(function: Callable[[Tensor], Tensor], parameter: Parameter) -> Parameter:
     """The parameter with `function` applied to its values; it stays of its kind."""
-    if isinstance(parameter, PerRow):
-        return PerRow(function(parameter.tensor))
+    if isinstance(parameter, RowParameter):
+        return RowParameter(function(parameter.tensor))
     if isinstance(parameter, Tensor):
         return function(parameter)
     return float(function(torch.tensor(parameter, dtype=torch.float64)))
@@ -166,5 +171,8 @@ def _check_fit(name: str, shape: tuple[int, ...], row: tuple[int, ...]) -> None:
     if len(shape) > len(row) or any(given not in (1, size) for given, size in pairs):
         raise ValueError(
             f"{name} has shape {shape}, a row {row}: give what belongs to the rows as "
-            "PerRow(tensor), batch first"
+            "RowParameter(tensor), batch first"
         )
+
+
+__getattr__ = _renamed(__name__, {"PerRow": "RowParameter"})

@@ -1,4 +1,4 @@
-"""Squared norms and what is built of them; all smooth."""
+"""Squared norms and functions made of them; all smooth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fixpoint.kernels import row_dot
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import (
     Parameter,
-    PerRow,
+    RowParameter,
     check_elements,
     check_finite,
     check_numbers,
@@ -35,8 +35,8 @@ class SquaredL2(Function):
     Proof: (z - u)/s = weight (u - center), the gradient.
 
     Args:
-        weight: above 0; a number, or `PerRow` of (batch,).
-        center: finite; broadcasts against a row, or `PerRow`.
+        weight: above 0; a number, or `RowParameter` of (batch,).
+        center: finite; broadcasts against a row, or `RowParameter`.
     """
 
     weight: Parameter = 1.0
@@ -82,8 +82,8 @@ class GaussianPrior(Function):
     Proof: (z - u)/s = (u - mean)/std^2, the gradient.
 
     Args:
-        mean: finite; broadcasts against a row, or `PerRow`.
-        std: above 0, in the units of z; broadcasts against a row, or `PerRow`.
+        mean: finite; broadcasts against a row, or `RowParameter`.
+        std: above 0, in the units of z; broadcasts against a row, or `RowParameter`.
     """
 
     mean: Parameter = 0.0
@@ -128,8 +128,8 @@ class Huber(Function):
     Proof: (z - u)/s = weight clamp(u, -delta, delta), the gradient.
 
     Args:
-        delta: above 0, in the units of z; broadcasts against a row, or `PerRow`.
-        weight: above 0; a number, or `PerRow` of (batch,).
+        delta: above 0, in the units of z; broadcasts against a row, or `RowParameter`.
+        weight: above 0; a number, or `RowParameter` of (batch,).
     """
 
     delta: Parameter = 1.0
@@ -183,28 +183,28 @@ class Quadratic(Function):
     `strong_convexity`, also take for 0 what is below size * eps of float64 times the largest.
 
     Args:
-        matrix: P, symmetric positive semidefinite, (size, size), or `PerRow` of
+        matrix: P, symmetric positive semidefinite, (size, size), or `RowParameter` of
             (batch, size, size).
-        slope: q, finite, (size,), or `PerRow` of (batch, size); None for 0.
+        slope: q, finite, (size,), or `RowParameter` of (batch, size); None for 0.
 
     Raises:
         ValueError: P is not symmetric, or has an eigenvalue below 0, beyond rounding.
     """
 
-    matrix: Tensor | PerRow
-    slope: Tensor | PerRow | None = None
-    values: Tensor | PerRow = field(init=False, repr=False)  # eigenvalues of P, at least 0
-    vectors: Tensor | PerRow = field(init=False, repr=False)  # in columns
+    matrix: Tensor | RowParameter
+    slope: Tensor | RowParameter | None = None
+    values: Tensor | RowParameter = field(init=False, repr=False)  # eigenvalues of P, at least 0
+    vectors: Tensor | RowParameter = field(init=False, repr=False)  # in columns
 
     def __post_init__(self) -> None:
         check_finite("matrix", self.matrix)
         if self.slope is not None:
             check_finite("slope", self.slope)
         given = values_of("matrix", self.matrix)
-        owned = isinstance(self.matrix, PerRow)
+        owned = isinstance(self.matrix, RowParameter)
         if given.dim() != 2 + owned or given.shape[-1] != given.shape[-2]:
             raise ValueError(
-                f"need matrix (size, size), batch first as PerRow, got {tuple(given.shape)}"
+                f"need matrix (size, size), batch first as RowParameter, got {tuple(given.shape)}"
             )
         matrix = given.to(torch.float64)
         eps = torch.finfo(given.dtype if given.is_floating_point() else torch.float64).eps
@@ -222,8 +222,8 @@ class Quadratic(Function):
             raise ValueError(f"need the eigenvalues of matrix >= 0, the least is {worst:.2g}")
         values = values.clamp(min=0)
         self._set(
-            values=PerRow(values) if owned else values,
-            vectors=PerRow(vectors) if owned else vectors,
+            values=RowParameter(values) if owned else values,
+            vectors=RowParameter(vectors) if owned else vectors,
             strong_convexity=float(_told_from_zero(values).min()),
             smoothness=float(values.max()),
         )
@@ -289,7 +289,7 @@ def _told_from_zero(values: Float[Tensor, "... size"]) -> Float[Tensor, "... siz
 
 
 def _of_rows(
-    matrix: Tensor | PerRow, x: Float[Tensor, "batch size"]
+    matrix: Tensor | RowParameter, x: Float[Tensor, "batch size"]
 ) -> Float[Tensor, "... size size"]:
     """The matrix for rows of this size."""
     values = values_of("matrix", matrix)
@@ -297,6 +297,6 @@ def _of_rows(
         raise ValueError(
             f"the matrix takes rows of {values.shape[-1]} numbers, a row of z has {x.shape[1]}"
         )
-    if isinstance(matrix, PerRow) and len(values) != len(x):
+    if isinstance(matrix, RowParameter) and len(values) != len(x):
         raise ValueError(f"matrix has {len(values)} rows, z has {len(x)}")
     return values.to(x)

@@ -37,8 +37,8 @@ def largest(z: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
 def power_of_two(size: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The power of two within a factor of two of a size; 1 for 0, infinity and NaN.
 
-    Dividing by it rounds nothing, and brings numbers of this size to where their squares neither
-    overflow nor underflow. A constant to autograd.
+    Dividing by it is exact, and the squares of numbers of this size then neither overflow nor
+    underflow. A constant to autograd.
     """
     size = size.detach()
     power = size / (2 * size.frexp().mantissa)

@@ -17,7 +17,7 @@ from fixpoint.kernels import row_dot, row_norm
 from fixpoint.proximal.function import Function
 from fixpoint.proximal.parameter import (
     Parameter,
-    PerRow,
+    RowParameter,
     aligned,
     check_finite,
     check_numbers,
@@ -64,7 +64,7 @@ class Box(Function):
     Proof: z_i - u_i is above 0 only where u_i = upper_i, below 0 only where u_i = lower_i.
 
     Args:
-        lower, upper: broadcast against a row, or `PerRow`; -inf and inf for no bound.
+        lower, upper: broadcast against a row, or `RowParameter`; -inf and inf for no bound.
 
     Raises:
         ValueError: lower <= upper does not hold, or a bound is NaN.
@@ -121,7 +121,7 @@ class Simplex(Function):
     = 0.
 
     Args:
-        radius: above 0; a number, or `PerRow` of (batch,).
+        radius: above 0; a number, or `RowParameter` of (batch,).
     """
 
     radius: Parameter = 1.0
@@ -155,21 +155,21 @@ class HalfSpace(Function):
     Proof: z - u = t a with t >= 0, and t > 0 only where <a, u> = b >= <a, w>.
 
     Args:
-        normal: a, finite and not 0; broadcasts against a row, or `PerRow`.
-        offset: b, finite; a number, or `PerRow` of (batch,).
+        normal: a, finite and not 0; broadcasts against a row, or `RowParameter`.
+        offset: b, finite; a number, or `RowParameter` of (batch,).
     """
 
-    normal: Tensor | PerRow
+    normal: Tensor | RowParameter
     offset: Parameter = 0.0
-    direction: Tensor | PerRow = field(init=False, repr=False)  # a / ||a||
-    level: Tensor | PerRow = field(init=False, repr=False)  # b / ||a||
+    direction: Tensor | RowParameter = field(init=False, repr=False)  # a / ||a||
+    level: Tensor | RowParameter = field(init=False, repr=False)  # b / ||a||
 
     def __post_init__(self) -> None:
         check_finite("normal", self.normal)
         check_finite("offset", self.offset)
         check_one_number("offset", self.offset)
         values = values_of("normal", self.normal).to(torch.float64)
-        owned = isinstance(self.normal, PerRow)
+        owned = isinstance(self.normal, RowParameter)
         rows = flat(values) if owned else values.reshape(1, -1)
         largest_entry = rows.abs().amax(1, keepdim=True)  # two divisions: squares may underflow
         if bool((largest_entry == 0).any()):
@@ -177,13 +177,13 @@ class HalfSpace(Function):
         rows = rows / largest_entry
         norms = rows.norm(dim=1, keepdim=True)
         direction = (rows / norms).reshape(values.shape)
-        size_of = PerRow(norms.squeeze(1)) if owned else norms.reshape(())
-        top_of = PerRow(largest_entry.squeeze(1)) if owned else largest_entry.reshape(())
+        size_of = RowParameter(norms.squeeze(1)) if owned else norms.reshape(())
+        top_of = RowParameter(largest_entry.squeeze(1)) if owned else largest_entry.reshape(())
         offset, norm, top = aligned("offset, normal", self.offset, size_of, top_of)
         level = offset.to(norm) / top / norm
         self._set(
-            direction=PerRow(direction) if owned else direction,
-            level=PerRow(level) if owned or isinstance(self.offset, PerRow) else level,
+            direction=RowParameter(direction) if owned else direction,
+            level=RowParameter(level) if owned or isinstance(self.offset, RowParameter) else level,
         )
 
     def _value(
@@ -226,29 +226,29 @@ class AffineSet(Function):
     forgiven, and A z = b holds in the least squares sense.
 
     Args:
-        matrix: A, finite, (equations, size), or `PerRow` of (batch, equations, size); equations
-            may depend on each other.
-        target: b, finite, (equations,), or `PerRow` of (batch, equations).
+        matrix: A, finite, (equations, size), or `RowParameter` of (batch, equations, size);
+            equations may depend on each other.
+        target: b, finite, (equations,), or `RowParameter` of (batch, equations).
 
     Raises:
         ValueError: A z = b has no solution.
     """
 
-    matrix: Tensor | PerRow
-    target: Tensor | PerRow
-    basis: Tensor | PerRow = field(init=False, repr=False)  # V'
-    level: Tensor | PerRow = field(init=False, repr=False)  # c
+    matrix: Tensor | RowParameter
+    target: Tensor | RowParameter
+    basis: Tensor | RowParameter = field(init=False, repr=False)  # V'
+    level: Tensor | RowParameter = field(init=False, repr=False)  # c
 
     def __post_init__(self) -> None:
         check_finite("matrix", self.matrix)
         check_finite("target", self.target)
         given, sought = values_of("matrix", self.matrix), values_of("target", self.target)
         matrix, target = given.to(torch.float64), sought.to(torch.float64)
-        ranks = 2 + isinstance(self.matrix, PerRow), 1 + isinstance(self.target, PerRow)
+        ranks = 2 + isinstance(self.matrix, RowParameter), 1 + isinstance(self.target, RowParameter)
         if (matrix.dim(), target.dim()) != ranks or matrix.shape[-2] != target.shape[-1]:
             raise ValueError(
-                f"need matrix (equations, size) and target (equations,), batch first as PerRow, "
-                f"got {tuple(matrix.shape)} and {tuple(target.shape)}"
+                "need matrix (equations, size) and target (equations,), batch first as "
+                f"RowParameter, got {tuple(matrix.shape)} and {tuple(target.shape)}"
             )
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         cutoff = _relative_rounding(max(matrix.shape[-2:]), given)
@@ -266,10 +266,10 @@ class AffineSet(Function):
             raise ValueError(
                 f"need target in the range of matrix, but A z = b misses b by {missed.max():.2g}"
             )
-        owned = isinstance(self.matrix, PerRow) or isinstance(self.target, PerRow)
+        owned = isinstance(self.matrix, RowParameter) or isinstance(self.target, RowParameter)
         self._set(
-            basis=PerRow(basis) if isinstance(self.matrix, PerRow) else basis,
-            level=PerRow(level) if owned else level,
+            basis=RowParameter(basis) if isinstance(self.matrix, RowParameter) else basis,
+            level=RowParameter(level) if owned else level,
         )
 
     def _value(
@@ -302,7 +302,7 @@ class AffineSet(Function):
                 f"the matrix takes rows of {matrix.shape[-1]} numbers, a row of z has "
                 f"{flat(z).shape[1]}"
             )
-        if isinstance(self.basis, PerRow) and len(matrix) != len(z):
+        if isinstance(self.basis, RowParameter) and len(matrix) != len(z):
             raise ValueError(f"matrix has {len(matrix)} rows, z has {len(z)}")
         basis = matrix.to(z)
         along = product(basis, flat(z))

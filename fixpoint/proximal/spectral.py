@@ -1,4 +1,4 @@
-"""Matrices with changed singular values or eigenvalues, and the derivatives of these maps.
+"""Maps of the singular values or eigenvalues of a matrix, and their derivatives.
 
 The derivative of a decomposition grows without bound where two values approach each other; that of
 the map does not. With z = U diag(v) V' and u = U diag(f(v)) V', it takes h to
@@ -6,7 +6,7 @@ the map does not. With z = U diag(v) V' and u = U diag(f(v)) V', it takes h to
     U (A o sym(U'hV) + B o skew(U'hV)) V',   A_ij = (f_i - f_j) / (v_i - v_j),
                                              B_ij = (f_i + f_j) / (v_i + v_j),
 
-f odd. What of h lies outside of the ranges of U and V is multiplied by f_i / v_i. A quotient 0/0 is
+f odd. The part of h outside of the ranges of U and V is multiplied by f_i / v_i. A quotient 0/0 is
 the slope of f there, and the slope is 1/2 at a kink. The map is its own adjoint. Eigenvalues have
 V = U and a symmetric h (Lewis & Sendov, Twice differentiable spectral functions, 2001; for singular
 values Ding, Sun, Sun & Toh, Spectral operators of matrices, 2018).

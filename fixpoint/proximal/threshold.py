@@ -1,6 +1,6 @@
 """Clamping and thresholding, with the derivatives of what they compute.
 
-Each map here is linear on pieces. The result tells which piece a point lies on, and the derivative
+Each map here is piecewise linear. The result shows on which piece a point lies, and the derivative
 is that of this piece. A set that is a single point, and a threshold of 0, leave fewer pieces: the
 derivative there is 0, and 1.
 """
@@ -92,5 +92,5 @@ def _mean_excess(
 def _with_derivative(
     value: Float[Tensor, "..."], twin: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
-    """The value of the one, with the derivative of the other, which differs by rounding alone."""
+    """The value of the first, with the derivative of the second; they differ by rounding alone."""
     return value.detach() + (twin - twin.detach())

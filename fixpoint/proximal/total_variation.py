@@ -1,4 +1,4 @@
-"""Total variation of signals, exactly, and of pictures, to a stated accuracy."""
+"""Total variation of signals, exactly, and of pictures, to a certified accuracy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TotalVariation1D(Function):
     is none, and that of the pieces as they are is taken.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
     """
 
     weight: Parameter = 1.0
@@ -79,13 +79,13 @@ def chain_prox(
 
     The number of operations is fixed: digits * (log2(n) + 1), each on whole lines.
 
-    Autograd sees nothing of what the comparisons decide: `_ChainProx` has the derivative.
+    Autograd does not see through the comparisons: `_ChainProx` has the derivative.
     """
     size = y.shape[1]
     if size == 0:
         return y.clone()
     low, high = y.amin(1, keepdim=True).expand_as(y), y.amax(1, keepdim=True).expand_as(y)
-    joined = torch.ones_like(y[:, 1:], dtype=torch.bool)  # i and i + 1 not yet told apart
+    joined = torch.ones_like(y[:, 1:], dtype=torch.bool)  # i and i + 1 not yet separated
     pull = torch.zeros_like(y)  # slope of the terms that have become linear
     place = torch.arange(size, device=y.device).expand_as(y)
     for _ in range(2 - round(math.log2(torch.finfo(y.dtype).eps))):
@@ -192,7 +192,7 @@ class TotalVariation2D(Function):
     exactly where (z - u)/s = D' r/s with r/s a subgradient of the weighted norm at D u.
 
     Args:
-        weight: at least 0; a number, or `PerRow` of (batch,).
+        weight: at least 0; a number, or `RowParameter` of (batch,).
         isotropic: which norm.
         iterations: of the inner method, the same for every row and every call.
     """

@@ -1,9 +1,9 @@
 """Splittings of sums of operators: each an `Operator` T = I - S, which every iterator runs.
 
-`splitting.py` has the interface, `parts.py` what they are made of, `linear.py` the linear maps. The
-view is that of Ryu & Yin, Large-Scale Convex Optimization, 2022. Each class has a second name in
-lower case, so that a splitting also reads as the function that makes it: `forward_backward(h, g,
-step)`.
+`splitting.py` has the interface, `steps.py` and `bounds.py` what they are made of, `linear.py` the
+linear maps. The view is that of Ryu & Yin, Large-Scale Convex Optimization, 2022. Each class has a
+second name in lower case, so that a splitting also reads as the function that makes it:
+`forward_backward(h, g, step)`.
 """
 
 from fixpoint.splittings._admm import ADMM

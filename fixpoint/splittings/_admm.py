@@ -29,18 +29,10 @@ from torch import Tensor
 from fixpoint.proximal import Function, Quadratic, SquaredL2
 from fixpoint.proximal.row_algebra import flat, product
 from fixpoint.splittings._douglas_rachford import averaged_constants
+from fixpoint.splittings.bounds import Bounds, backward_bounds, check_number, check_step
 from fixpoint.splittings.linear import Linear, Scaling, check_linear
-from fixpoint.splittings.parts import (
-    BackwardPart,
-    BackwardStep,
-    Bounds,
-    backward_bounds,
-    backward_step,
-    check_number,
-    check_step,
-    select_part,
-)
 from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import BackwardPart, BackwardStep, backward_step, select_part
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@
     y^{k+1} = prox_{sigma g*}(y^k + sigma K (2 x^{k+1} - x^k))
 
 Condition: 1/tau - sigma ||K||^2 > L/2 for 1/L-cocoercive B (Condat, theorem 3.1; his relaxations
-are below 1/theta). Forward-backward in the metric M of `primal_dual.py`: there M^{-1} B is
+are below 1/theta). Forward-backward in the metric M of `PrimalDual`: there M^{-1} B is
 k-cocoercive, k = (1/tau - sigma ||K||^2)/L, and S is 1/(2 - 1/(2 k))-averaged. Without h it is
 PDHG, without g forward-backward, K small; the constant is sharp there.
 
@@ -22,14 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.splittings._primal_dual import ROUNDING, PrimalDual
+from fixpoint.splittings.bounds import backward_bounds, forward_bounds
 from fixpoint.splittings.linear import Linear
-from fixpoint.splittings.parts import (
-    BackwardPart,
-    ForwardPart,
-    backward_bounds,
-    forward,
-    forward_bounds,
-)
+from fixpoint.splittings.steps import BackwardPart, ForwardPart, forward
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,14 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.splittings.parts import (
-    BackwardPart,
-    BackwardStep,
-    backward_bounds,
-    backward_step,
-    check_step,
-)
+from fixpoint.splittings.bounds import backward_bounds, check_step
 from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import BackwardPart, BackwardStep, backward_step
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,17 +29,15 @@ from torch import Tensor
 
 from fixpoint.proximal import Zero
 from fixpoint.splittings._douglas_rachford import averaged_constants
-from fixpoint.splittings.parts import (
+from fixpoint.splittings.bounds import backward_bounds, check_forward_step, forward_bounds
+from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import (
     BackwardPart,
     BackwardStep,
     ForwardPart,
-    backward_bounds,
     backward_step,
-    check_forward_step,
     forward,
-    forward_bounds,
 )
-from fixpoint.splittings.splitting import Splitting
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,17 +18,15 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.splittings.parts import (
+from fixpoint.splittings.bounds import backward_bounds, check_forward_step, forward_bounds
+from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import (
     BackwardPart,
     BackwardStep,
     ForwardPart,
-    backward_bounds,
     backward_step,
-    check_forward_step,
     forward,
-    forward_bounds,
 )
-from fixpoint.splittings.splitting import Splitting
 
 
 @dataclass(frozen=True, eq=False)

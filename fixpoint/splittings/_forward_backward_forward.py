@@ -29,18 +29,20 @@ from torch import Tensor
 
 from fixpoint.constants.region import Region
 from fixpoint.proximal import Function
-from fixpoint.splittings.parts import (
-    BackwardPart,
-    BackwardStep,
-    ForwardPart,
+from fixpoint.splittings.bounds import (
     backward_bounds,
-    backward_step,
     check_forward_part,
     check_number,
-    forward,
     operator_bounds,
 )
 from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import (
+    BackwardPart,
+    BackwardStep,
+    ForwardPart,
+    backward_step,
+    forward,
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.splittings.parts import ForwardPart, check_forward_step, forward, forward_bounds
+from fixpoint.splittings.bounds import check_forward_step, forward_bounds
 from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import ForwardPart, forward
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,8 @@ class Gradient(Splitting):
         bounds = forward_bounds("the gradient method", self.h, self.cocoercivity_of_h)
         check_forward_step("the gradient method", self.step, bounds)
         theta = self.step * bounds.smooth / 2
-        # The strong monotonicity of T = s B is that of B, which the contraction does not tell.
+        # The strong monotonicity of T = s B is that of B, which does not follow from the
+        # contraction.
         self._set_averaged(theta, bounds.forward(self.step), self.step * bounds.strong)
 
     def split(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:

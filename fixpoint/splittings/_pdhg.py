@@ -7,15 +7,15 @@ f(x) + <K x, y> - g*(y).
 
 Condition: tau sigma ||K||^2 <= 1 (Chambolle & Pock prove < 1; for equality Condat 2013, theorem
 3.3, where the norm of the metric is but a seminorm). S is the resolvent of the saddle point
-operator in the metric M of `primal_dual.py`, and 1/2-averaged there.
+operator in the metric M of `PrimalDual`, and 1/2-averaged there.
 
 For convex functions f and g the plain iteration, z - T z, converges for tau sigma ||K||^2 < 4/3
 (He, Ma, Xu & Yuan, SIAM J. Imaging Sci. 2022; Li & Yan, On the improved conditions for some
 primal-dual algorithms, 2022; Banert, Upadhyaya & Giselsson, The Chambolle-Pock method converges
 weakly with theta > 1/2 and tau sigma ||L||^2 < 4/(1 + 2 theta), 2023). No more: for f = 0 and g the
 indicator of 0 it diverges above 4/3. Above 1 M is indefinite and S need not be averaged in any
-norm: no constant is stated, relaxed, inertial and Halpern iterations are not covered, and neither
-are monotone operators in the place of f and g, of which only <= 1 is proved.
+norm: all constants are None. Relaxed, inertial and Halpern iterations are not covered, nor are
+monotone operators in place of f and g, for which only <= 1 is proved.
 
 Linear rate: f mu-strongly convex and g L-smooth, so that g* is 1/L-strongly convex: with l the
 largest eigenvalue of [[1/(tau mu), ||K|| sqrt(L/mu)], [., L/sigma]], S contracts in the norm of M
@@ -35,8 +35,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.splittings._primal_dual import ROUNDING, PrimalDual
+from fixpoint.splittings.bounds import backward_bounds
 from fixpoint.splittings.linear import Linear
-from fixpoint.splittings.parts import BackwardPart, backward_bounds
+from fixpoint.splittings.steps import BackwardPart
 
 LIMIT = 4 / 3  # of tau sigma ||K||^2 for convex functions
 

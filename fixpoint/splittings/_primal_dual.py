@@ -34,16 +34,10 @@ from fixpoint.kernels import row_dot
 from fixpoint.operator import Operator
 from fixpoint.proximal import Function
 from fixpoint.proximal.row_algebra import flat, product
+from fixpoint.splittings.bounds import Bounds, check_step
 from fixpoint.splittings.linear import Linear, check_linear
-from fixpoint.splittings.parts import (
-    BackwardPart,
-    BackwardStep,
-    Bounds,
-    backward_step,
-    check_step,
-    select_part,
-)
 from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import BackwardPart, BackwardStep, backward_step, select_part
 
 ROUNDING = 1e-12  # of tau sigma ||K||^2 where it should be 1
 

@@ -16,14 +16,9 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.splittings.parts import (
-    BackwardPart,
-    BackwardStep,
-    backward_bounds,
-    backward_step,
-    check_step,
-)
+from fixpoint.splittings.bounds import backward_bounds, check_step
 from fixpoint.splittings.splitting import Splitting
+from fixpoint.splittings.steps import BackwardPart, BackwardStep, backward_step
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fixpoint.kernels import row_dot, row_norm
-from fixpoint.proximal import PerRow
+from fixpoint.proximal import RowParameter
 from fixpoint.proximal.row_algebra import flat, product
-from fixpoint.splittings.parts import select_part
+from fixpoint.splittings.steps import select_part
 from fixpoint.trees.rows import expand_rows
 
 
@@ -63,14 +63,15 @@ class Matrix(Linear):
     """A matrix times a row as a vector; norms by a singular value decomposition in float64.
 
     Args:
-        matrix: finite, (outputs, inputs), or `PerRow` of (batch, outputs, inputs).
+        matrix: finite, (outputs, inputs), or `RowParameter` of (batch, outputs, inputs).
     """
 
-    def __init__(self, matrix: Tensor | PerRow) -> None:
-        values = matrix.tensor if isinstance(matrix, PerRow) else matrix
-        if values.dim() != 2 + isinstance(matrix, PerRow):
+    def __init__(self, matrix: Tensor | RowParameter) -> None:
+        values = matrix.tensor if isinstance(matrix, RowParameter) else matrix
+        if values.dim() != 2 + isinstance(matrix, RowParameter):
             raise ValueError(
-                f"need matrix (outputs, inputs), batch first as PerRow, got {tuple(values.shape)}"
+                "need matrix (outputs, inputs), batch first as RowParameter, got "
+                f"{tuple(values.shape)}"
             )
         if not bool(values.isfinite().all()):
             raise ValueError("need matrix finite")
@@ -88,12 +89,12 @@ class Matrix(Linear):
         return product(self._values(y).mT, y)
 
     def dense(self) -> Float[Tensor, "outputs inputs"]:
-        if isinstance(self.matrix, PerRow):
+        if isinstance(self.matrix, RowParameter):
             raise ValueError("every row has a matrix of its own; this takes one for all rows")
         return self.matrix.to(torch.float64)
 
     def _values(self, z: Tensor) -> Tensor:
-        return (self.matrix.tensor if isinstance(self.matrix, PerRow) else self.matrix).to(z)
+        return (self.matrix.tensor if isinstance(self.matrix, RowParameter) else self.matrix).to(z)
 
 
 class Scaling(Linear):
@@ -181,7 +182,7 @@ class FunctionLinear(Linear):
         backward: Callable[..., Tensor],
         inputs: tuple[int, ...],
         outputs: tuple[int, ...],
-        per_row: tuple[PerRow, ...],
+        per_row: tuple[RowParameter, ...],
         norm: float,
         dtype: torch.dtype = torch.float64,
     ) -> None:
@@ -203,7 +204,7 @@ class FunctionLinear(Linear):
 
 
 def check_linear(splitting: str, linear: object) -> None:
-    """Refuse what is no linear map: arguments in another order."""
+    """Refuse what is no linear map: the arguments may be in another order."""
     if not isinstance(linear, Linear):
         raise TypeError(
             f"{splitting} needs a Linear as linear, got a {type(linear).__name__}; mind the order "
@@ -234,7 +235,7 @@ def as_linear(
         TypeError: `forward` or `adjoint` cannot be evaluated on `dtype`.
         ValueError: `adjoint` is not the adjoint of `forward`; the norm is not above 0.
     """
-    data = tuple(PerRow(tensor) for tensor in per_row)
+    data = tuple(RowParameter(tensor) for tensor in per_row)
     batch = len(per_row[0]) if per_row else 1
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, *inputs, generator=generator, dtype=dtype)

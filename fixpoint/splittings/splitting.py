@@ -10,23 +10,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fixpoint.operator import Operator
-from fixpoint.splittings.parts import Bounds, select_part
+from fixpoint.splittings.bounds import Bounds
+from fixpoint.splittings.steps import select_part
+from fixpoint.summary import Summarised
 
 
-class Splitting(Operator):
+class Splitting(Summarised, Operator):
     """T = I - S, whose zeros are the fixed points of S and give solutions of the problem.
 
     Forward steps of size lambda, z - lambda T z, are the iteration of S with relaxation lambda.
     The constants of `Operator` are those of T in the Euclidean norm. Besides:
 
     - `star_cocoercivity` c: `<T z, z - z*> >= c ||T z||^2` at every zero z*, in the norm of the
-      splitting: the Euclidean one, except for the primal-dual splittings. What `ForwardStep`
-      (step_size < 2 c) and `InertialKM` ask for. Equal to `cocoercivity` where that is known.
+      splitting: the Euclidean one, except for the primal-dual splittings. `ForwardStep`
+      (step_size < 2 c) and `InertialKM` need no more. Equal to `cocoercivity` where that is known.
     - `metric_averagedness`: the averagedness in the norm of the splitting.
     - `rate` q: `||S z - z*|| <= q ||z - z*||` at every fixed point, in the norm of the splitting;
       None where no linear rate is known.
 
-    `evaluate` measures `solution`, which costs nothing: it comes up on the way to T z.
+    `evaluate` measures `solution` at no cost: it is computed on the way to T z.
     """
 
     star_cocoercivity: float | None = None
@@ -35,10 +37,10 @@ class Splitting(Operator):
 
     @abstractmethod
     def split(self, z: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:
-        """T z, and the solution that z stands for."""
+        """T z, and the solution that belongs to z."""
 
     def solution(self, z: Float[Tensor, "batch *shape"]) -> Tensor:
-        """The solution of the problem that z stands for; a solution where T z = 0."""
+        """The point of the problem that belongs to z; a solution if T z = 0."""
         return self.split(z)[1]
 
     def fixed_point_map(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
@@ -75,8 +77,8 @@ class Splitting(Operator):
     ) -> None:
         """Constants of the T of an S that is averaged, and a contraction if that is below 1.
 
-        ||S|| <= q makes S (1 + q)/2-averaged and T (1 - q)-strongly monotone. All of it holds for
-        monotone backward parts; where one of these is not known to be, nothing is stated.
+        ||S|| <= q makes S (1 + q)/2-averaged and T (1 - q)-strongly monotone. This holds for
+        monotone backward parts; if one is not known to be monotone, all constants are None.
         """
         if not all(part.monotone for part in of):
             return

@@ -1,6 +1,6 @@
 """Trees of per-row tensors: selecting, freezing and reassembling rows.
 
-Everything that a run carries (states, memories of stop rules and monitors, results) is a tree of
+Everything that a run holds (states, memories of stop rules and monitors, results) is a tree of
 dataclasses, tuples and dicts whose leaves are tensors with the batch first. Leaves that are not
 tensors (a step counter, say) are shared by all rows.
 """
@@ -54,7 +54,7 @@ def select_rows(tree: Tree, rows: Tensor) -> Tree:
 def _selected(leaf: Tensor, rows: Tensor) -> Tensor:
     if leaf.dim() < 3 or leaf.is_contiguous():
         return leaf.index_select(0, rows)
-    # Kernels sum in the order of memory, and a row's sums must not change when others leave.
+    # Kernels sum in the order of memory: a row's sums must not change when others leave.
     order = [0, *sorted(range(1, leaf.dim()), key=lambda d: -leaf.stride()[d])]
     back = [order.index(d) for d in range(leaf.dim())]
     return leaf.permute(order).index_select(0, rows).permute(back)
@@ -64,7 +64,7 @@ def where_rows(mask: Tensor, tree: Tree, otherwise: Tree) -> Tree:
     """Rows of `tree` where `mask` (batch,) holds, rows of `otherwise` elsewhere."""
 
     def choose(a: Tensor, b: Tensor) -> Tensor:
-        if a is b:  # nothing to choose, and no pass over memory
+        if a is b:  # saves a pass over memory
             return a
         return torch.where(expand_rows(mask, a), a, b)
 
@@ -72,7 +72,7 @@ def where_rows(mask: Tensor, tree: Tree, otherwise: Tree) -> Tree:
 
 
 def join_rows(parts: Sequence[tuple[Tensor, Tree]]) -> Tree:
-    """One tree out of `(indices, tree)` parts whose indices together count every row once."""
+    """One tree of `(indices, tree)` parts; every row's index is in exactly one part."""
     order = torch.argsort(torch.cat([indices for indices, _ in parts]))
     trees = [tree for _, tree in parts]
     return map_rows(

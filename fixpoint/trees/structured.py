@@ -1,7 +1,7 @@
 """Structured state: tuples and dicts of tensors, packed into one tensor for the solver.
 
-A tree is a tuple, a named tuple or a dict, of tensors with the batch first or of trees; inside it
-there may be lists, but `solve` takes none for `z0` itself, which might be meant as rows. Row i
+A tree is a tuple, a named tuple or a dict, of tensors with the batch first or of trees; it may
+contain lists, but `solve` takes none as `z0` itself, since a list could be meant as rows. Row i
 of the tree is row i of every leaf, and is packed into one vector, leaf after leaf; its norm is that
 of all its numbers, and the constants of an operator on trees are those of that norm.
 """
@@ -111,7 +111,7 @@ class Structure:
         return [math.prod(shape) for shape in self.shapes]
 
     def _in_order(self, tree: Any) -> list[Any]:
-        """The leaves by name: dicts may list their keys in another order."""
+        """The leaves in this structure's order: dicts may have their keys in another one."""
         found = {keystr(path) or "z": leaf for path, leaf in tree_flatten_with_path(tree)[0]}
         if found.keys() != set(self.names):
             raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fixpoint import Identity, as_operator, calculus, proximal, splittings, synthetic
+from fixpoint import IdentityOperator, as_operator, calculus, proximal, splittings, synthetic
 from fixpoint.algebra import product
 from fixpoint.constants.region import Region
 from fixpoint.operator import Constants
@@ -136,7 +136,7 @@ def test_extreme_constants_pass_through_every_operation(known):
     T = as_operator(lambda z: z, **known)
     for factor in (2, 1e-300, 1e300, -1e300):
         made = T * factor
-        for other in (T, made, Identity()):
+        for other in (T, made, IdentityOperator()):
             for result in (made + other, made @ other, made.after(other), product(made, other)):
                 assert result.lipschitz != 0
         for result in (made.complement, made.complement.complement):
@@ -287,14 +287,14 @@ def test_sampled_pairs_never_violate_what_follows_from_hypomonotonicity(drawn, s
     J = T.resolvent(step)
     assert J.cocoercivity == pytest.approx(1 - share)  # Bauschke, Moursi & Wang 2021
     assert J.lipschitz == pytest.approx(1 / (1 - share))
-    assert (T + 2 * modulus * Identity()).strong_monotonicity == pytest.approx(modulus)
+    assert (T + 2 * modulus * IdentityOperator()).strong_monotonicity == pytest.approx(modulus)
     for made in (
         T,
         3 * T,
         -T,
         T + T,
-        T - 0.5 * Identity(),
-        T + 2 * modulus * Identity(),
+        T - 0.5 * IdentityOperator(),
+        T + 2 * modulus * IdentityOperator(),
         T.complement,
         J,
         T.reflected_resolvent(step),
@@ -344,6 +344,6 @@ def test_a_splitting_states_nothing_for_a_part_that_is_hypomonotone():
     with pytest.raises(ValueError, match="must be monotone"):
         splittings.DouglasRachford(A, proximal.L1(1.0), 1.0)
     B = as_operator(lambda z: z, strong_monotonicity=-0.2, lipschitz=1.0)
-    bounds = splittings.parts.operator_bounds("B", B)
+    bounds = splittings.bounds.operator_bounds("B", B)
     assert not bounds.monotone
     assert bounds.strong == 0

@@ -10,7 +10,7 @@ from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, OneStepFlo
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 from fixpoint.adapters.diffusion.networks import ConditionedNetwork, PlainNetwork
 from fixpoint.adapters.diffusion.plateau_step import PlateauStep
-from fixpoint.adapters.diffusion.sampler_steps import Schedule, Step
+from fixpoint.adapters.diffusion.sampler_steps import NoiseSchedule, Step
 from fixpoint.adapters.diffusion.sampling import Sampling
 from fixpoint.monitors import Cocoercivity, ForwardStepTheorem
 from fixpoint.monitors.certificate import Verdict
@@ -116,7 +116,7 @@ def test_guidance_makes_the_operator_non_cocoercive_and_the_monitors_say_so():
             guidance,
             torch.float64,
         )
-        found = Sampling(network, Schedule((HALF, HALF), 1.0)).invert(
+        found = Sampling(network, NoiseSchedule((HALF, HALF), 1.0)).invert(
             normal(2, SIZE),
             "backward-euler",
             iterator=ForwardStep(step_size=0.5),

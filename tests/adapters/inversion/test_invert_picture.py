@@ -25,7 +25,7 @@ from fixpoint.adapters import (
     to_pil,
 )
 from fixpoint.adapters.inversion.defaults import default_iterator, default_observation, default_stop
-from fixpoint.adapters.pictures.observations import EIGHT_BIT_NOISE, Function
+from fixpoint.adapters.pictures.observations import EIGHT_BIT_NOISE, CallableObservation
 from fixpoint.adapters.pictures.pictures import Pictures
 from fixpoint.stop import Divergence, NoiseFloor, Stagnation
 
@@ -58,7 +58,7 @@ def test_rounding_becomes_cells_in_32_bits_and_stays_in_16():
         RoundingCells(tolerance=0.5),
         WhiteNoise(level=0.1),
         Masked(KNOWN, EightBit()),
-        Function(torch.sin),
+        CallableObservation(torch.sin),
     ],
     ids=lambda observation: type(observation).__name__,
 )
@@ -126,7 +126,7 @@ def test_rounding_that_is_left_out_is_not_fitted(observation):
 
 @pytest.mark.parametrize(
     "observation",
-    [EightBit(), Jpeg(quality=75), WhiteNoise(level=0.02), Function(torch.sin)],
+    [EightBit(), Jpeg(quality=75), WhiteNoise(level=0.02), CallableObservation(torch.sin)],
     ids=lambda observation: type(observation).__name__,
 )
 def test_rounding_that_is_repeated_or_covered_has_no_floor(observation):

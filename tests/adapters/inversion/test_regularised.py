@@ -21,8 +21,7 @@ from fixpoint.adapters.inversion.regularised import (
     unshrunk,
 )
 from fixpoint.adapters.pictures.pictures import as_pictures
-from fixpoint.proximal import L1, Box, GaussianPrior, SquaredL2, TotalVariation2D
-from fixpoint.proximal import PerRow as PerRowParameter
+from fixpoint.proximal import L1, Box, GaussianPrior, RowParameter, SquaredL2, TotalVariation2D
 from fixpoint.stop import Below, NoiseFloor, Stagnation
 from fixpoint.testing.linear_autoencoder import LinearAutoencoder
 
@@ -258,7 +257,7 @@ def test_total_variation_smooths_the_reconstruction(autoencoder, noisy):
 @pytest.mark.parametrize("second", [None, Box(-1.5, 1.5)])
 def test_rows_are_independent(second):
     mean = torch.randn(2, 3, dtype=torch.float64)
-    prior = GaussianPrior(PerRowParameter(mean), 0.5)
+    prior = GaussianPrior(RowParameter(mean), 0.5)
     weight = torch.tensor([0.5, 2.0], dtype=torch.float64)
     operator = RegularisedInversion(linear(), prior, second, weight=weight)
     z = torch.randn(2, 3, dtype=torch.float64)

@@ -92,7 +92,7 @@ def test_a_step_starts_where_what_is_minimized_is_least_in_the_affine_span(
     offset = points[-1] @ matrix.T - image
     weights = torch.linalg.lstsq(matrix @ span, -offset.unsqueeze(2)).solution
     corner = points[-1] + (span @ weights).squeeze(2)
-    expected = corner - run[-2].length.unsqueeze(1) * operator(corner)
+    expected = corner - run[-2].lengths.extrapolation.unsqueeze(1) * operator(corner)
     torch.testing.assert_close(run[-1].point, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -197,7 +197,7 @@ def test_an_accelerated_point_is_refused_exactly_where_what_is_minimized_does_no
         refused = then.rejected_residual > now.rejected_residual
         assert torch.equal(refused, ~then.accepted)
         assert not bool((refused & lowered).any())
-        forward = now.anchor - now.mixing.unsqueeze(1) * now.anchor_residual
+        forward = now.anchor - now.lengths.mixing.unsqueeze(1) * now.anchor_residual
         stepped_forward = torch.isclose(then.point, forward, rtol=0, atol=1e-12).all(1)
         assert bool((then.accepted <= (stands | stepped_forward)).all())
         assert bool((then.accepted >= lowered).all())
@@ -214,10 +214,10 @@ def test_a_refused_point_is_followed_by_the_forward_step_from_the_anchor():
     iterator = Anderson(memory=2, mixing=0.3, minimize="picture", largest_rise=1.0)
     followed = 0
     for now, then in itertools.pairwise(states(iterator, Curved(), z0, 12)):
-        forward = now.anchor - now.mixing.unsqueeze(1) * now.anchor_residual
+        forward = now.anchor - now.lengths.mixing.unsqueeze(1) * now.anchor_residual
         rows = ~now.accepted & (now.trials.wait > 0)
         assert torch.equal(then.point[rows], forward[rows])
-        assert bool((then.accepted | (then.mixing < now.mixing))[rows].all())
+        assert bool((then.accepted | (then.lengths.mixing < now.lengths.mixing))[rows].all())
         followed += int(rows.sum())
     assert followed > 0
 
@@ -381,7 +381,7 @@ def test_only_the_row_whose_step_was_too_long_shrinks_its_own():
     z0 = torch.ones(3, 2, dtype=torch.float64)
     run = list(states(Anderson(largest_weight=1e-9, shrink=0.25), operator, z0, 4))
     # Grown back to 1.8 times the ratio that was seen, 1 / slope.
-    torch.testing.assert_close(run[-1].mixing, torch.tensor([1.0, 0.6, 0.2]).double())
+    torch.testing.assert_close(run[-1].lengths.mixing, torch.tensor([1.0, 0.6, 0.2]).double())
     assert run[-1].shortened.tolist() == [0, 1, 2]
     # A step that more than doubles the residual is taken back, and the next one is shorter.
     assert [float(state.z[2, 0]) for state in run[:3]] == [1.0, 1.0, 1.0 - 9 * 0.25]
@@ -391,7 +391,7 @@ def test_a_step_into_nan_shrinks_too():
     wall = as_operator(lambda z: torch.where(z < 0.3, torch.nan, z))
     z0 = torch.ones(1, 1, dtype=torch.float64)
     run = list(states(Anderson(), wall, z0, 3))
-    assert run[1].mixing.tolist() == [0.5]
+    assert run[1].lengths.mixing.tolist() == [0.5]
     assert bool(run[2].accepted)
     kept = list(states(Anderson(shrink=1.0), wall, z0, 3))
     assert not any(bool(state.accepted) for state in kept[1:])  # it runs into the same wall

@@ -1,8 +1,4 @@
-"""Iterations replayed from a graph, without a GPU: make_fx takes the place of a CUDA graph.
-
-Like one, it records the tensor operations of a block on given memory and the numbers it met on the
-host, refuses what reads a tensor's value, and repeats that, whatever Python would do by then.
-"""
+"""Iterations replayed from a graph, without a GPU; see `recorded_graphs`."""
 
 import math
 from contextlib import contextmanager, nullcontext
@@ -10,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 from problems import ITERATORS, Counting, problem
-from torch.fx.experimental.proxy_tensor import make_fx
+from recorded_graphs import recorded
 
 from fixpoint import Adam, ForwardStep, Status, as_operator, schedules, solve
 from fixpoint.iterator import State
@@ -19,20 +15,6 @@ from fixpoint.monitors import Cocoercivity, Convergence, Fejer
 from fixpoint.stop import Stagnation
 
 pytestmark = pytest.mark.slow  # captures and replays run by run
-
-
-def recorded(block, memory):
-    before = [tensor.clone() for tensor in memory]
-    program = make_fx(block)(memory)
-    for tensor, value in zip(memory, before, strict=True):
-        tensor.copy_(value)
-    results = [value.clone() for value in program([tensor.clone() for tensor in memory])]
-
-    def replay():
-        for old, new in zip(results, program(memory), strict=True):
-            old.copy_(new)
-
-    return results, replay
 
 
 @pytest.fixture
@@ -259,5 +241,5 @@ def test_a_state_that_changes_its_shape_is_not_captured(graphs):
     shorter = State(start, start, start)
     with pytest.raises(cuda_graph.NotSettled, match="z changes its shape"):
         cuda_graph.CudaGraph(lambda tree, number: (tree, number), longer, shorter, 1, 2)
-    with pytest.raises(cuda_graph.NotSettled, match="changes its parts"):
+    with pytest.raises(cuda_graph.NotSettled, match="changes its structure"):
         cuda_graph.CudaGraph(lambda tree, number: (tree, number), longer, state, 1, 2)

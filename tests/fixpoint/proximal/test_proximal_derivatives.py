@@ -27,8 +27,8 @@ from fixpoint.proximal import (
     LInfinity,
     NormBall,
     NuclearNorm,
-    PerRow,
     PositiveSemidefinite,
+    RowParameter,
     SecondOrderCone,
     Simplex,
     TotalVariation1D,
@@ -43,10 +43,10 @@ def test_the_derivative_of_the_total_variation_prox_is_that_of_its_pieces(n):
     weight = torch.tensor([0.9, 0.3, 0.7], dtype=torch.float64, requires_grad=True)
 
     def prox(z, step, weight):
-        return TotalVariation1D(PerRow(weight)).prox(z, step)
+        return TotalVariation1D(RowParameter(weight)).prox(z, step)
 
     def conjugate_prox(z, step, weight):
-        return TotalVariation1D(PerRow(weight)).conjugate.prox(z, step)
+        return TotalVariation1D(RowParameter(weight)).conjugate.prox(z, step)
 
     if n == 9:
         pieces = 1 + (prox(z, step, weight).diff(dim=-1) != 0).sum(-1)

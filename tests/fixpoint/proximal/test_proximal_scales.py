@@ -20,7 +20,7 @@ from fixpoint.proximal import (
     NegativeEntropy,
     NormBall,
     NuclearNorm,
-    PerRow,
+    RowParameter,
     Simplex,
     SquaredL2,
     TotalVariation1D,
@@ -62,7 +62,7 @@ def test_a_half_space_does_not_depend_on_the_size_of_its_normal(size, owned):
     offsets = torch.tensor([0.5, -1.0]) * size
     z = torch.tensor([[3.0, -1.0, 2.0], [1.0, 2.0, -5.0]])
     if owned:
-        g = HalfSpace(PerRow(normals), PerRow(offsets))
+        g = HalfSpace(RowParameter(normals), RowParameter(offsets))
         a, b = normals.double(), offsets.double()
     else:
         g = HalfSpace(normals[0], offsets[0])
@@ -77,7 +77,7 @@ def test_a_half_space_does_not_depend_on_the_size_of_its_normal(size, owned):
 
 def test_a_half_space_takes_one_offset_for_each_normal():
     with pytest.raises(ValueError, match="offset, normal do not fit each other"):
-        HalfSpace(PerRow(torch.ones(3, 2)), PerRow(torch.ones(2)))
+        HalfSpace(RowParameter(torch.ones(3, 2)), RowParameter(torch.ones(2)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fixpoint import ForwardStep, proximal, solve, synthetic
-from fixpoint.proximal import L1, Box, PerRow, Quadratic, SquaredL2, Zero
+from fixpoint.proximal import L1, Box, Quadratic, RowParameter, SquaredL2, Zero
 from fixpoint.splittings import PDHG, CondatVu, Difference1D, Matrix, Scaling
 
 COUPLINGS = [0.5, 0.99, 1.0, 1.01, 1.2, 1.3, 1.33]
@@ -58,7 +58,7 @@ def test_above_the_limit_the_same_iteration_diverges():
 def test_total_variation_is_solved_right_up_to_the_limit(coupling, ratio):
     signal = normal(2, 20, seed=1).cumsum(1)
     K = Difference1D((20,))
-    T = PDHG(SquaredL2(1.0, PerRow(signal)), L1(0.8), K, *steps(coupling, K.norm, ratio))
+    T = PDHG(SquaredL2(1.0, RowParameter(signal)), L1(0.8), K, *steps(coupling, K.norm, ratio))
     plain = ForwardStep(step_size=1.0)
     run = solve(T, T.pack(signal), plain, rtol=0.0, atol=1e-9, max_iterations=50000)
     assert run.success

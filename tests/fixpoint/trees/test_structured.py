@@ -250,7 +250,7 @@ def test_a_primal_dual_method_is_douglas_rachford_on_a_pair():
     b = normal(ROWS, 6, seed=10)
     edges = product(
         x=subdifferential(proximal.L1(0.5)),
-        y=subdifferential(proximal.SquaredL2(1.0, proximal.PerRow(b)).conjugate),
+        y=subdifferential(proximal.SquaredL2(1.0, proximal.RowParameter(b)).conjugate),
     )
     norm = float(torch.linalg.matrix_norm(K, 2))
     coupling = as_operator(

@@ -1,10 +1,4 @@
-"""What a splitting is made of: backward parts, forward parts, and what is known of them.
-
-A backward part A enters through its resolvent J_{sA} = (I + s A)^{-1}: a `proximal.Function` g, of
-which A is the subdifferential and J_{sA} = prox_{s g}, any object with `prox(z, step)`, or, for a
-monotone A that is no subdifferential, an `Operator` whose resolvent is known or any object with
-`resolvent(step)`. A forward part B is evaluated: a smooth `Function`, through its gradient, or an
-`Operator`.
+"""What is known of the parts of a splitting: their constants, and the steps that these allow.
 
 `Bounds` holds the constants of one part. In a scaled relative graph (Ryu, Hannah & Yin, Math.
 Program. 2022) they are discs about the real axis, and the rates below are distances in them.
@@ -13,39 +7,16 @@ Program. 2022) they are discs about the real axis, and the rates below are dista
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from fixpoint.algebra.affine import affine_form
 from fixpoint.constants.region import Region
 from fixpoint.operator import Operator
-from fixpoint.proximal import Function, PerRow, SeparableSum
-
-
-@runtime_checkable
-class Proximable(Protocol):
-    """`prox(z, step)`; may carry `strong_convexity`, `smoothness` and `select(rows)`."""
-
-    def prox(self, z: Tensor, step: float, /) -> Tensor: ...
-
-
-@runtime_checkable
-class Resolvable(Protocol):
-    """`resolvent(step)`, which returns the map J_{sA}; may carry `strong_monotonicity` and
-    `cocoercivity`. What has rows of its own is selected in that map, by its `select(rows)`."""
-
-    def resolvent(self, step: float, /) -> Callable[[Tensor], Tensor]: ...
-
-
-BackwardPart: TypeAlias = Function | Operator | Proximable | Resolvable
-BackwardStep: TypeAlias = Callable[[Tensor], Tensor]
-ForwardPart: TypeAlias = Function | Operator
+from fixpoint.proximal import Function, SeparableSum
+from fixpoint.splittings.steps import BackwardPart, ForwardPart, Proximable, Resolvable
 
 
 @dataclass(frozen=True)
@@ -88,30 +59,6 @@ class Bounds:
             return 1.0
         low, high = step * self.strong, step * self.smooth
         return max((1 - low) / (1 + low), (high - 1) / (high + 1))
-
-
-@dataclass(frozen=True, eq=False)
-class ProximalStep:
-    """z -> prox_{s g}(z)."""
-
-    part: Proximable
-    step: float
-
-    def __call__(self, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        return self.part.prox(z, self.step)
-
-    def select(self, rows: Tensor) -> ProximalStep:
-        return ProximalStep(select_part(self.part, rows), self.step)
-
-
-def backward_step(part: BackwardPart, step: float) -> BackwardStep:
-    """J_{sA}, made once: a resolvent may take a decomposition."""
-    return ProximalStep(part, step) if isinstance(part, Proximable) else part.resolvent(step)
-
-
-def forward(part: ForwardPart, z: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-    """B z."""
-    return part.gradient(z) if isinstance(part, Function) else part(z)
 
 
 def backward_bounds(name: str, part: BackwardPart) -> Bounds:
@@ -161,13 +108,13 @@ def operator_bounds(name: str, part: Operator) -> Bounds:
 def forward_bounds(
     splitting: str, part: ForwardPart, cocoercivity: float | None, name: str = "cocoercivity_of_h"
 ) -> Bounds:
-    """The constants of a cocoercive forward part; a stated `cocoercivity` counts before its own.
+    """The constants of a cocoercive forward part; a given `cocoercivity` replaces its own.
 
-    `name` is the keyword that states it.
+    `name` is the keyword of that argument.
 
     Raises:
         TypeError: neither a Function nor an Operator. ValueError: its cocoercivity is not known,
-            it has no gradient, or the stated constant is not above 0.
+            it has no gradient, or the given constant is not above 0.
     """
     check_forward_part(splitting, part)
     if cocoercivity is not None and not cocoercivity > 0:
@@ -228,7 +175,7 @@ def check_step(splitting: str, step: float, name: str = "step") -> None:
 
 
 def check_number(splitting: str, step: float, name: str = "step") -> None:
-    """Refuse what is no number in the place of a step: arguments in another order."""
+    """Refuse a step that is no number: the arguments may be in another order."""
     if not isinstance(step, Real) or isinstance(step, bool):
         raise TypeError(
             f"{splitting} needs a number as {name}, got a {type(step).__name__}; mind the order "
@@ -256,14 +203,3 @@ def _refutes_monotonicity(operator: Operator) -> bool:
         return form.matrix < 0
     values = torch.linalg.eigvalsh(form.matrix + form.matrix.mT)
     return float(values[0]) < -1e-10 * float(values.abs().max())
-
-
-def select_part(part: Any, rows: Tensor) -> Any:
-    """A part on some rows; a tensor, or what has no `select`, has nothing that belongs to rows."""
-    if isinstance(part, PerRow):
-        return PerRow(part.tensor.index_select(0, rows.to(part.tensor.device)))
-    if isinstance(part, tuple):
-        return tuple(select_part(each, rows) for each in part)
-    if isinstance(part, Tensor) or not hasattr(part, "select"):
-        return part
-    return part.select(rows)
