@@ -19,7 +19,12 @@ from fixpoint.adapters.diffusion.sampling import Sampling, Trajectory
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
 from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.gradient_inversion import invert_by_gradient
-from fixpoint.adapters.inversion.invert_picture import invert, invert_by_encoder, invert_by_paper
+from fixpoint.adapters.inversion.invert_picture import (
+    invert,
+    invert_by_encoder,
+    invert_by_iteration,
+    invert_by_paper,
+)
 from fixpoint.adapters.inversion.regularised import (
     EncoderPrior,
     OnPicture,
@@ -83,6 +88,7 @@ __all__ = [
     "invert",
     "invert_by_encoder",
     "invert_by_gradient",
+    "invert_by_iteration",
     "invert_by_paper",
     "invert_video",
     "latent_box",

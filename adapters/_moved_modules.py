@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOVED = {
+MOVED: dict[str, str | tuple[str, ...]] = {
     "attribute_command": "fixpoint.adapters.commands.attribute",
     "attribution": (
         "fixpoint.adapters.provenance.attribution",

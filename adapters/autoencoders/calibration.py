@@ -50,7 +50,7 @@ Pair = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class PairCalibration:
     """What was measured of a pair; see the header of this module.
 
     Attributes:
@@ -78,7 +78,7 @@ class Calibration:
         write_whole(path, lambda temporary: save_file(tensors, temporary, numbers))
 
     @classmethod
-    def load(cls, path: str | Path) -> Calibration:
+    def load(cls, path: str | Path) -> PairCalibration:
         """Read a file of `save`.
 
         Raises:
@@ -102,7 +102,7 @@ class Calibration:
 
     def __repr__(self) -> str:
         return (
-            f"Calibration({len(self.curvature)} channels, encoder {self.encoder_db:.1f} dB, "
+            f"PairCalibration({len(self.curvature)} channels, encoder {self.encoder_db:.1f} dB, "
             f"{len(self.maps)} mapped steps {self.mapped_db:.1f} dB)"
         )
 
@@ -116,7 +116,7 @@ def calibrate(
     pair: Pair,
     photographs: Float[Tensor, "batch 3 height width"],
     noise: Float[Tensor, "batch 3 height width"] | None = None,
-) -> Calibration:
+) -> PairCalibration:
     """Measure a pair on pictures that it makes of photographs.
 
     Args:
@@ -137,7 +137,7 @@ def calibrate(
         ]
     )
     order = torch.cat((truth[half:], truth[:half]))
-    return Calibration(
+    return PairCalibration(
         curvature=curvature(pair[1], truth[:PICTURES_FOR_CURVATURE]),
         maps=torch.stack(_fit(pair, start, truth)),
         spread=covariance(start - truth),
@@ -281,12 +281,12 @@ def photographs_for(
     return example_photographs(side).to(autoencoder.device)
 
 
-_CALIBRATIONS: WeakKeyDictionary[Autoencoder, Calibration] = WeakKeyDictionary()
+_CALIBRATIONS: WeakKeyDictionary[Autoencoder, PairCalibration] = WeakKeyDictionary()
 
 
 def calibration_of(
     autoencoder: Autoencoder, like: Float[Tensor, "batch 3 height width"]
-) -> Calibration:
+) -> PairCalibration:
     """What was measured of this autoencoder; measured now where it was not."""
     found = _CALIBRATIONS.get(autoencoder)
     if found is None:

@@ -14,7 +14,7 @@ from fixpoint.adapters.autoencoders.convention import SIGNED, UNIT, Pixels
 from fixpoint.adapters.autoencoders.pair import Half, Pair, WrongRows
 from fixpoint.adapters.autoencoders.size_search import (
     Failure,
-    Trials,
+    SizeTrials,
     example,
     first_size,
     rules,
@@ -97,7 +97,7 @@ def probe(pair: Pair, size: tuple[int, ...] | None = None) -> Probe:
     started = time.perf_counter()
     cuda = [pair.device] if pair.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(cuda):
-        trials = Trials(pair, COLOURS)
+        trials = SizeTrials(pair, COLOURS)
         found = first_size(trials, size)
         factor = _factor(trials, found)
         sizes = Sizes(AXES[pair.medium], rules(trials, found, factor))
@@ -127,7 +127,7 @@ def probe(pair: Pair, size: tuple[int, ...] | None = None) -> Probe:
     )
 
 
-def _factor(trials: Trials, size: tuple[int, ...]) -> int:
+def _factor(trials: SizeTrials, size: tuple[int, ...]) -> int:
     cells = trials.found[size][1].shape[-2:]
     factors = {side / cell if cell else 0 for side, cell in zip(size[-2:], cells, strict=True)}
     factor = factors.pop()
@@ -140,13 +140,13 @@ def _factor(trials: Trials, size: tuple[int, ...]) -> int:
     return int(factor)
 
 
-def _checked_at(trials: Trials, size: tuple[int, ...]) -> tuple[int, ...]:
+def _checked_at(trials: SizeTrials, size: tuple[int, ...]) -> tuple[int, ...]:
     """The smallest size that came back with sides of at least `CHECKED_AT`."""
     large = [each for each in trials.found if min(each[-2:]) >= CHECKED_AT] or [size]
     return min(large, key=lambda each: torch.Size(each).numel())
 
 
-def _repeat(trials: Trials, half: Half, values: Tensor, size: tuple[int, ...]) -> float:
+def _repeat(trials: SizeTrials, half: Half, values: Tensor, size: tuple[int, ...]) -> float:
     """How far a second call is from the first, relative to its norm.
 
     Raises:
@@ -168,7 +168,7 @@ def _repeat(trials: Trials, half: Half, values: Tensor, size: tuple[int, ...]) -
     return apart
 
 
-def _rows(trials: Trials, half: Half, values: Tensor) -> float | None:
+def _rows(trials: SizeTrials, half: Half, values: Tensor) -> float | None:
     """How far a row changes when another stands beside it; None where the callable refuses two.
 
     Raises:
@@ -196,7 +196,7 @@ def _rows(trials: Trials, half: Half, values: Tensor) -> float | None:
     return apart
 
 
-def _values(trials: Trials, z: Tensor) -> tuple[tuple[float, float], Bound]:
+def _values(trials: SizeTrials, z: Tensor) -> tuple[tuple[float, float], Bound]:
     """The least and the largest value of D, at large latents too, and whether the range bounds it.
 
     Raises:
@@ -236,7 +236,7 @@ def _fits(pixels: Pixels, raw: Tensor) -> bool:
     return inside and float(raw.min()) < middle - 0.05 * width and float(raw.max()) > middle
 
 
-def _round_trip(trials: Trials, size: tuple[int, ...]) -> float:
+def _round_trip(trials: SizeTrials, size: tuple[int, ...]) -> float:
     """Root mean square of D(E(x)) - x on [-1, 1].
 
     Raises:
@@ -250,7 +250,7 @@ def _round_trip(trials: Trials, size: tuple[int, ...]) -> float:
     for words, pixels in RANGES.items():
         if pixels == pair.pixels:
             continue
-        other = Trials(replace(pair, pixels=pixels), COLOURS)
+        other = SizeTrials(replace(pair, pixels=pixels), COLOURS)
         came_back = other.comes_back(size)
         for half in ("encode", "decode"):
             trials.passes[half] += other.passes[half]
@@ -268,7 +268,7 @@ def _round_trip(trials: Trials, size: tuple[int, ...]) -> float:
     return error
 
 
-def _differentiable(trials: Trials, half: Half, values: Tensor) -> bool:
+def _differentiable(trials: SizeTrials, half: Half, values: Tensor) -> bool:
     trials.passes[half] += 1
     values = values.detach().clone().requires_grad_(True)
     function = trials.pair.functions[half]

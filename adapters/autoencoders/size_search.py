@@ -41,7 +41,7 @@ class Failure(Exception):
         self.hints = tuple(hints)
 
 
-class Trials:
+class SizeTrials:
     """D(E(x)) of one row at sizes of choice, each computed once.
 
     Attributes:
@@ -115,7 +115,7 @@ class Trials:
         return x, z, decoded
 
 
-def first_size(trials: Trials, given: tuple[int, ...] | None) -> tuple[int, ...]:
+def first_size(trials: SizeTrials, given: tuple[int, ...] | None) -> tuple[int, ...]:
     """A size that comes back.
 
     Raises:
@@ -137,7 +137,7 @@ def first_size(trials: Trials, given: tuple[int, ...] | None) -> tuple[int, ...]
     raise ValueError(_none_came_back(trials))
 
 
-def _squares(trials: Trials) -> Iterator[tuple[int, ...]]:
+def _squares(trials: SizeTrials) -> Iterator[tuple[int, ...]]:
     """Sides to try, those first that a failure names."""
     waiting = list(SIDES)
     tried: set[int] = set()
@@ -152,7 +152,7 @@ def _squares(trials: Trials) -> Iterator[tuple[int, ...]]:
         waiting[:0] = [hint for hint in named if 8 <= hint <= LARGEST and hint not in tried][:4]
 
 
-def rules(trials: Trials, size: tuple[int, ...], factor: int) -> tuple[Rule, ...]:
+def rules(trials: SizeTrials, size: tuple[int, ...], factor: int) -> tuple[Rule, ...]:
     """What sizes come back, axis by axis, from one that does."""
     sides = len(size) - 2  # the axis of the height
     found: list[Rule | None] = [None] * len(size)
@@ -176,7 +176,9 @@ def rules(trials: Trials, size: tuple[int, ...], factor: int) -> tuple[Rule, ...
     return tuple(rule for rule in found if rule is not None)
 
 
-def _step(trials: Trials, size: tuple[int, ...], axis: int, longer: Sequence[int]) -> int | None:
+def _step(
+    trials: SizeTrials, size: tuple[int, ...], axis: int, longer: Sequence[int]
+) -> int | None:
     """The first of some steps by which an axis can grow; None where there is none."""
     for step in dict.fromkeys(longer):
         if trials.comes_back(_changed(size, (axis,), size[axis] + step)):
@@ -184,7 +186,9 @@ def _step(trials: Trials, size: tuple[int, ...], axis: int, longer: Sequence[int
     return None
 
 
-def _least(trials: Trials, size: tuple[int, ...], axes: tuple[int, ...], step: int | None) -> int:
+def _least(
+    trials: SizeTrials, size: tuple[int, ...], axes: tuple[int, ...], step: int | None
+) -> int:
     """The least size of some axes that comes back, whole steps below that of `size`."""
     most = size[axes[0]]
     if step is None:
@@ -215,7 +219,7 @@ def example(rows: int, colours: int, size: tuple[int, ...], seed: int = 0) -> Te
     return 1.6 * smooth - 0.8 + 0.02 * torch.randn(shape, generator=generator)
 
 
-def _none_came_back(trials: Trials) -> str:
+def _none_came_back(trials: SizeTrials) -> str:
     pair, shown = trials.pair, list(trials.failures.items())
     reasons: dict[str, tuple[int, ...]] = {}
     for size, failure in shown:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.calibration import calibration_of, photographs_for
-from fixpoint.adapters.inversion import verdict
+from fixpoint.adapters.inversion import judgement as words
 from fixpoint.adapters.inversion.backward_pass import frozen
+from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.look import Look
+from fixpoint.adapters.inversion.problem import InversionProblem
 from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.inversion.settle import (
     EXPLAINED,
     LEAST_FLOOR,
     UNEXPLAINED,
     Task,
+    by_calibrated_steps,
     by_gradient,
-    without_gradients,
+    by_one_step,
 )
-from fixpoint.adapters.inversion.verdict import Outcome, Verdict
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.solution import Solution
@@ -34,6 +38,9 @@ Gradients = Literal["auto", "never", "always"]
 GRADIENTS = ("auto", "never", "always")
 
 METHOD = "fixed-point iteration"
+
+LAST_STEPS, STILL = 4, 0.85
+"""A deviation that is left with this share of what it was so many steps before is at rest."""
 
 PIXELS_AT_ONCE = 2**18
 """Of the rows that go through a gradient step together, where no memory budget says more: batches
@@ -70,86 +77,45 @@ def can_be_settled(autoencoder: Autoencoder, observation: Observation) -> bool:
     )
 
 
-def judged(
-    autoencoder: Autoencoder,
-    values: Tensor,
-    latent: Tensor,
-    observation: Observation,
-    shown: Observation,
-    solution: Solution,
-) -> Rows:
-    """The rows of a run that the caller designed: as they are, with what they came to."""
-    evaluations = solution.evaluations.cpu()
-    if not can_be_settled(autoencoder, observation):
-        verdicts = [
-            Verdict(Outcome.UNJUDGED, METHOD, f"not judged; the iteration ended: {status.message}")
+def judged(problem: InversionProblem, solution: Solution) -> Rows:
+    """The rows of a run as they are, with what they came to."""
+    latent, evaluations = problem.latent(solution.z), solution.evaluations.cpu()
+    if not can_be_settled(problem.autoencoder, problem.observation):
+        judgements = [
+            Judgement(
+                InversionOutcome.UNJUDGED,
+                METHOD,
+                f"not judged; the iteration ended: {status.message}",
+            )
             for status in solution.status
         ]
-        return Rows(latent, evaluations, verdicts)
-    floor = torch.maximum(floors(observation, len(values)), floors(shown, len(values)))
-    task = _task(autoencoder, values, latent, observation, floor, [""] * len(values))
-    with torch.no_grad():
-        misfit = torch.cat([_misfit(task, latent, row) for row in range(len(values))])
-    verdicts = [
-        _of_the_iteration(status, float(size), float(level))
-        for status, size, level in zip(solution.status, misfit, floor, strict=True)
-    ]
-    return Rows(latent, evaluations, verdicts)
+        return Rows(latent, evaluations, judgements)
+    task = _task(problem, [""] * len(latent))
+    misfit = _misfits(task, latent)
+    return Rows(latent, evaluations, _of_the_iteration(solution, misfit, task.floor))
 
 
 def by_gradients_alone(
-    autoencoder: Autoencoder,
-    values: Tensor,
-    start: Tensor,
-    observation: Observation,
-    shown: Observation,
-    memory_budget: int | None,
-    progress: bool,
+    problem: InversionProblem, memory_budget: int | None, progress: bool
 ) -> Rows:
     """Every row by gradients, from E(x)."""
-    batch = len(values)
-    floor = torch.maximum(floors(observation, batch), floors(shown, batch))
-    task = _task(autoencoder, values, start, observation, floor, [""] * batch)
-    groups = _groups(task, torch.arange(batch), autoencoder, "always", memory_budget)[1]
+    batch = len(problem.values)
+    task = _task(problem, [""] * batch)
+    groups = _groups(task, torch.arange(batch), problem.autoencoder, "always", memory_budget)[1]
     parts = []
     for group in tqdm(groups, disable=not progress, desc="gradient steps"):
-        part = task.select(group.to(values.device))
-        with frozen(autoencoder.parameters()):
-            everything = torch.ones(len(group), dtype=torch.bool)
-            parts.append(by_gradient(part, everything, part.start))
+        part = task.select(group.to(task.start.device))
+        with frozen(problem.autoencoder.parameters()):
+            parts.append(by_gradient(part))
     return Rows(
-        torch.cat([start[:0], *(each.latent for each in parts)]),
+        torch.cat([task.start[:0], *(each.latent for each in parts)]),
         torch.cat([torch.zeros(0, dtype=torch.long), *(each.evaluations for each in parts)]),
-        [verdict for each in parts for verdict in each.verdicts],
-    )
-
-
-def _task(
-    autoencoder: Autoencoder,
-    values: Tensor,
-    start: Tensor,
-    observation: Observation,
-    floor: Tensor,
-    why: list[str],
-) -> Task:
-    return Task(
-        pair=(autoencoder.encode, autoencoder.decode),
-        image=values,
-        start=start,
-        observation=observation,
-        floor=floor,
-        why=why,
-        calibrated=lambda: calibration_of(autoencoder, values),
-        photographs=lambda: photographs_for(autoencoder, values),
+        [judgement for each in parts for judgement in each.judgements],
     )
 
 
 def settled(
-    autoencoder: Autoencoder,
-    values: Tensor,
-    start: Tensor,
-    observation: Observation,
-    shown: Observation,
+    problem: InversionProblem,
     solution: Solution,
     gradients: Gradients,
     memory_budget: int | None,
@@ -158,43 +124,76 @@ def settled(
     """The rows of a default run: as they are where it did what it should, else by another method.
 
     Args:
-        autoencoder: the pair.
-        values: x.
-        start: E(x).
-        observation: Q inside the operator.
-        shown: what the pictures show, whose noise is the floor.
+        problem: what was inverted.
         solution: the run.
         gradients, memory_budget: see `invert`.
         progress: show a bar of the rows that are settled.
     """
-    batch = len(values)
     latent = solution.z.clone()
     evaluations = solution.evaluations.cpu().clone()
-    floor = torch.maximum(floors(observation, batch), floors(shown, batch))
-    task = _task(autoencoder, values, start, observation, floor, _reasons(solution))
-    with torch.no_grad():
-        misfit = torch.cat([_misfit(task, latent, row) for row in range(batch)])
-    refuted = torch.tensor([status is Status.REFUTED for status in solution.status])
-    failed = torch.tensor([status is Status.NONFINITE for status in solution.status])
-    failed |= ~misfit.isfinite()
-    unexplained = ~refuted & ~failed & (misfit > UNEXPLAINED * floor)
-    verdicts = [
-        _of_the_iteration(status, float(size), float(level))
-        for status, size, level in zip(solution.status, misfit, floor, strict=True)
-    ]
-    rest = ((refuted & ~failed) | unexplained).nonzero()[:, 0]
-    if len(rest):
-        allowed, groups = _groups(task, rest, autoencoder, gradients, memory_budget)
-        settle = by_gradient if allowed else without_gradients
-        for group in tqdm(groups, disable=not progress, desc="rows of their own"):
-            part, at = task.select(group.to(values.device)), group.to(latent.device)
-            with frozen(autoencoder.parameters()):
-                rows = settle(part, refuted[group], latent[at])
-            latent[at] = rows.latent
-            evaluations[group] += rows.evaluations
-            for row, each in zip(group.tolist(), rows.verdicts, strict=True):
-                verdicts[row] = each
-    return Rows(latent, evaluations, verdicts)
+    task = _task(problem, _reasons(solution))
+    misfit = _misfits(task, latent)
+    judgements = _of_the_iteration(solution, misfit, task.floor)
+    failed = torch.tensor([each.outcome is InversionOutcome.FAILED for each in judgements])
+    refuted = torch.tensor([status is Status.REFUTED for status in solution.status]) & ~failed
+    unexplained = _at_rest(solution) & ~refuted & ~failed & (misfit > UNEXPLAINED * task.floor)
+    by_gradients, groups = _groups(
+        task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
+    )
+    settle = by_gradient if by_gradients else by_calibrated_steps
+    work: list[tuple[Tensor, Callable[[Task], Rows]]] = [(group, settle) for group in groups]
+    for group in unexplained.nonzero()[:, 0].split(_rows_at_once(task)):
+        if len(group):
+            left = latent[group.to(latent.device)]
+            work.append((group, partial(by_one_step, latent=left)))
+    for group, method in tqdm(work, disable=not progress or not work, desc="rows of their own"):
+        at = group.to(latent.device)
+        with frozen(problem.autoencoder.parameters()):
+            rows = method(task.select(at))
+        latent[at] = rows.latent
+        evaluations[group] += rows.evaluations
+        for row, each in zip(group.tolist(), rows.judgements, strict=True):
+            judgements[row] = each
+    return Rows(latent, evaluations, judgements)
+
+
+def _task(problem: InversionProblem, why: list[str]) -> Task:
+    autoencoder, values = problem.autoencoder, problem.values
+    floor = torch.maximum(
+        floors(problem.observation, len(values)), floors(problem.pictures.observation, len(values))
+    )
+    return Task(
+        pair=(autoencoder.encode, autoencoder.decode),
+        image=values,
+        start=problem.operator.start,
+        observation=problem.observation,
+        floor=floor,
+        why=why,
+        calibrated=lambda: calibration_of(autoencoder, values),
+        photographs=lambda: photographs_for(autoencoder, values),
+    )
+
+
+@torch.no_grad()
+def _misfits(task: Task, latent: Tensor) -> Float[Tensor, " batch"]:
+    """One row at a time, as memory allows one."""
+    rows = [_misfit(task, latent, row) for row in range(len(latent))]
+    return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+
+
+def _at_rest(solution: Solution) -> Bool[Tensor, " batch"]:
+    """Rows that would not come nearer: those that a rule has ended, and those whose deviation has
+    fallen by little in the last steps."""
+    deviation = solution.history.measured["deviation_level"]
+    rest = []
+    for row, status in enumerate(solution.status):
+        curve = deviation[:, row]
+        curve = curve[curve.isfinite()]
+        still = len(curve) > LAST_STEPS + 1 and bool(
+            curve[-1] > STILL * curve[-1 - LAST_STEPS : -1].max()
+        )
+        rest.append(status is not Status.MAX_ITERATIONS or still)
+    return torch.tensor(rest, dtype=torch.bool)
 
 
 def _misfit(task: Task, latent: Tensor, row: int) -> Tensor:
@@ -211,16 +210,27 @@ def _reasons(solution: Solution) -> list[str]:
             reasons.append("")
             continue
         of_row = residuals[: look.steps + 1, row]
-        reasons.append(verdict.refuted(float(of_row[1:].min() / of_row[0]), look.steps))
+        reasons.append(words.refuted(float(of_row[1:].min() / of_row[0]), look.steps))
     return reasons
 
 
-def _of_the_iteration(status: Status, misfit: float, floor: float) -> Verdict:
-    if not math.isfinite(misfit) or status is Status.NONFINITE:
-        return Verdict(Outcome.FAILED, METHOD, "failed: E(D(.)) returned NaN or infinity")
-    if not math.isfinite(floor) or misfit <= EXPLAINED * floor:
-        return Verdict(Outcome.EXPLAINED, METHOD, verdict.explained(misfit))
-    return Verdict(Outcome.UNFINISHED, METHOD, verdict.unfinished(misfit))
+def _of_the_iteration(solution: Solution, misfits: Tensor, floors: Tensor) -> list[Judgement]:
+    judgements = []
+    rest = _at_rest(solution)
+    for row, status in enumerate(solution.status):
+        misfit, floor = float(misfits[row]), float(floors[row])
+        if not math.isfinite(misfit) or status is Status.NONFINITE:
+            outcome, sentence = InversionOutcome.FAILED, "failed: E(D(.)) returned NaN or infinity"
+        elif misfit <= EXPLAINED * floor:
+            outcome, sentence = InversionOutcome.EXPLAINED, words.explained(misfit)
+        elif not bool(rest[row]):
+            outcome, sentence = InversionOutcome.UNFINISHED, words.unfinished(misfit)
+        elif words.is_foreign(misfit):
+            outcome, sentence = InversionOutcome.FOREIGN, words.foreign(misfit)
+        else:
+            outcome, sentence = InversionOutcome.NOISE, words.noise(misfit)
+        judgements.append(Judgement(outcome, METHOD, sentence))
+    return judgements
 
 
 def _groups(
@@ -231,8 +241,9 @@ def _groups(
     memory_budget: int | None,
 ) -> tuple[bool, list[Tensor]]:
     """Whether gradients are used, and the rows that go through the model together."""
-    pixels = task.image[0, 0].numel()
-    at_once = max(1, PIXELS_AT_ONCE // pixels)
+    at_once = _rows_at_once(task)
+    if not len(rows):
+        return False, []
     if gradients == "never":
         return False, list(rows.split(at_once))
     needed = _bytes_of_a_step(task, autoencoder)
@@ -252,6 +263,10 @@ def _groups(
             return False, list(rows.split(at_once))
         at_once = max(1, min(at_once, memory_budget // max(1, needed)))
     return True, list(rows.split(at_once))
+
+
+def _rows_at_once(task: Task) -> int:
+    return max(1, PIXELS_AT_ONCE // max(1, task.image.shape[-1] * task.image.shape[-2]))
 
 
 def _bytes_of_a_step(task: Task, autoencoder: Autoencoder) -> int | None:

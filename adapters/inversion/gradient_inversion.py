@@ -26,11 +26,11 @@ from tqdm import tqdm
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.inversion.backward_pass import checkpointed, frozen
+from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion, finish, synchronize
 from fixpoint.adapters.inversion.row_lbfgs import RowLBFGS
 from fixpoint.adapters.inversion.rows import Rows
-from fixpoint.adapters.inversion.verdict import Outcome, Verdict
 from fixpoint.adapters.pictures.composed_observations import Masked
 from fixpoint.adapters.pictures.observations import (
     Observation,
@@ -125,7 +125,7 @@ def invert_by_gradient(
     seconds = time.perf_counter() - started
     count = torch.full((len(values),), steps, dtype=torch.long)
     name = f"gradient descent by {'L-BFGS' if optimizer == 'lbfgs' else 'Adam'}"
-    verdict = Verdict(Outcome.UNJUDGED, name, f"not judged: {steps} steps of {name}")
+    verdict = Judgement(InversionOutcome.UNJUDGED, name, f"not judged: {steps} steps of {name}")
     return finish(
         autoencoder, values, Rows(best, count, [verdict] * len(best)), seconds, observation
     )

@@ -27,16 +27,18 @@ from fixpoint.adapters.inversion.defaults import (
     default_stop,
     regularised_stop,
 )
+from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.look import Look
+from fixpoint.adapters.inversion.problem import InversionProblem
 from fixpoint.adapters.inversion.reading import check_observation, readable
 from fixpoint.adapters.inversion.regularised import Prior, RegularisedInversion, regularised
 from fixpoint.adapters.inversion.result import Inversion, finish, synchronize
 from fixpoint.adapters.inversion.rows import Rows
-from fixpoint.adapters.inversion.verdict import Outcome, Verdict
 from fixpoint.adapters.pictures.observations import Identity, Observation, as_observation
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Adam, ForwardStep
 from fixpoint.loop.iterate import Iterate
+from fixpoint.solution import Solution
 from fixpoint.stop import Below, StopRule
 
 
@@ -63,7 +65,7 @@ def invert(
 
     Every row begins with the fixed-point iteration, without gradients. A row whose residual does
     not fall in the first steps as it does where the theorem holds, or that comes to rest far above
-    what the observation leaves, is settled by another method; `Inversion.verdicts` says which, and
+    what the observation leaves, is settled by another method; `Inversion.verdict` says which, and
     why. Where the caller names `iterator`, `stop`, `keep` or `prior`, his method is run to its end
     and only judged.
 
@@ -103,12 +105,91 @@ def invert(
     Raises:
         TypeError, ValueError: the picture or an option is not usable; no iteration was made.
     """
-    if prior is None and prior_weight is not None:
-        raise ValueError("prior_weight weighs a prior, and none is given")
     check_gradients(gradients, memory_budget)
     chosen = any(each is not None for each in (iterator, stop, keep, prior))
     if chosen and gradients == "always":
         raise ValueError("gradients='always' runs no iterator: give no iterator, stop, keep, prior")
+    problem = _problem(
+        autoencoder, image, observation, prior, prior_weight, value_range, compile=compile
+    )
+    settles = not chosen and max_iterations > 0 and can_be_settled(autoencoder, problem.observation)
+    if gradients == "always":
+        if not settles:
+            raise ValueError(
+                f"gradients='always' is for RGB pictures, and not for {problem.observation!r}"
+            )
+        rows, solution = by_gradients_alone(problem, memory_budget, progress), None
+    else:
+        solution = _iterated(
+            problem,
+            iterator,
+            max_iterations=max_iterations,
+            rtol=rtol,
+            stop=stop,
+            looks=settles,
+            keep=keep,
+            callback=callback,
+            progress=progress,
+        )
+        if settles:
+            rows = settled(problem, solution, gradients, memory_budget, progress)
+        else:
+            rows = judged(problem, solution)
+    return _finished(problem, rows, solution)
+
+
+def invert_by_iteration(
+    autoencoder: Autoencoder,
+    image: Any,
+    *,
+    observation: Observation | Callable[[Tensor], Tensor] | None = None,
+    prior: Prior | Sequence[Prior] | None = None,
+    prior_weight: float | None = None,
+    iterator: Iterator[Any] | None = None,
+    max_iterations: int = 50,
+    rtol: float = 1e-6,
+    stop: Sequence[StopRule] | None = None,
+    keep: str | None = None,
+    value_range: tuple[float, float] | None = None,
+    compile: bool = False,
+    callback: Callable[[Iterate], object] | None = None,
+    progress: bool = False,
+) -> Inversion:
+    """The fixed-point iteration alone, to its end: `invert` without a second method.
+
+    The arguments are those of `invert`. What the iteration leaves is judged, and handed back as it
+    is: for scores that compare pictures, and where memory has to stay within a plan.
+    """
+    problem = _problem(
+        autoencoder, image, observation, prior, prior_weight, value_range, compile=compile
+    )
+    solution = _iterated(
+        problem,
+        iterator,
+        max_iterations=max_iterations,
+        rtol=rtol,
+        stop=stop,
+        looks=False,
+        keep=keep,
+        callback=callback,
+        progress=progress,
+    )
+    return _finished(problem, judged(problem, solution), solution)
+
+
+def _problem(
+    autoencoder: Autoencoder,
+    image: Any,
+    observation: Observation | Callable[[Tensor], Tensor] | None,
+    prior: Prior | Sequence[Prior] | None,
+    prior_weight: float | None,
+    value_range: tuple[float, float] | None,
+    *,
+    compile: bool,
+) -> InversionProblem:
+    """The pictures and the operator whose zero is sought, checked before any model runs."""
+    if prior is None and prior_weight is not None:
+        raise ValueError("prior_weight weighs a prior, and none is given")
     pictures = readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
@@ -124,56 +205,48 @@ def invert(
         if prior is None
         else regularised(*pair, values, seen, prior, prior_weight, compile=compile)
     )
-    settles = not chosen and can_be_settled(autoencoder, seen)
-    if gradients == "always":
-        if not settles:
-            raise ValueError(f"gradients='always' is for RGB pictures, and not for {seen!r}")
-        rows = by_gradients_alone(
-            autoencoder, values, operator.start, seen, pictures.observation, memory_budget, progress
-        )
-        synchronize(autoencoder)
-        seconds = time.perf_counter() - started
-        return finish(autoencoder, values, rows, seconds, seen)
+    return InversionProblem(autoencoder, pictures, values, seen, operator, started)
+
+
+def _iterated(
+    problem: InversionProblem,
+    iterator: Iterator[Any] | None,
+    *,
+    max_iterations: int,
+    rtol: float,
+    stop: Sequence[StopRule] | None,
+    looks: bool,
+    keep: str | None,
+    callback: Callable[[Iterate], object] | None,
+    progress: bool,
+) -> Solution:
+    seen, dtype = problem.observation, problem.autoencoder.dtype
+    with_prior = isinstance(problem.operator, RegularisedInversion)
     if stop is None:
-        choose = default_stop if prior is None else regularised_stop
-        stop = choose(seen, pictures, autoencoder.dtype)
-        if settles:
-            stop = (*stop, Look())
+        choose = regularised_stop if with_prior else default_stop
+        stop = choose(seen, problem.pictures, dtype)
+    if looks:
+        stop = (*stop, Look())
     if iterator is None:
-        iterator = default_iterator(seen, autoencoder.dtype) if prior is None else ForwardStep()
-    if keep is None:
-        keep = "deviation_level" if prior is None else "best"
-    solution = solve(
-        operator,
-        operator.start,
+        iterator = ForwardStep() if with_prior else default_iterator(seen, dtype)
+    start = problem.operator.start
+    return solve(
+        problem.operator,
+        start,
         iterator,
         rtol=0.0,
         max_iterations=max_iterations,
-        stop=(Below(level=rtol * kernels.row_norm(operator.start)), *stop),
-        keep=keep,
+        stop=(Below(level=rtol * kernels.row_norm(start)), *stop),
+        keep=keep or ("best" if with_prior else "deviation_level"),
         callback=callback,
         progress=progress,
     )
-    if settles:
-        rows = settled(
-            autoencoder,
-            values,
-            operator.start,
-            seen,
-            pictures.observation,
-            solution,
-            gradients,
-            memory_budget,
-            progress,
-        )
-    else:
-        latent = solution.z
-        if isinstance(operator, RegularisedInversion):
-            latent = operator.latent(latent)
-        rows = judged(autoencoder, values, latent, seen, pictures.observation, solution)
-    synchronize(autoencoder)
-    seconds = time.perf_counter() - started
-    return finish(autoencoder, values, rows, seconds, seen, solution)
+
+
+def _finished(problem: InversionProblem, rows: Rows, solution: Solution | None) -> Inversion:
+    synchronize(problem.autoencoder)
+    seconds = time.perf_counter() - problem.started
+    return finish(problem.autoencoder, problem.values, rows, seconds, problem.observation, solution)
 
 
 def invert_by_paper(
@@ -225,7 +298,7 @@ def invert_by_encoder(
     synchronize(autoencoder)
     seconds = time.perf_counter() - started
     none = torch.zeros(len(values), dtype=torch.long)
-    verdict = Verdict(Outcome.UNJUDGED, "encoder", "the encoder's latent, as it is")
+    verdict = Judgement(InversionOutcome.UNJUDGED, "encoder", "the encoder's latent, as it is")
     return finish(
         autoencoder, values, Rows(latent, none, [verdict] * len(values)), seconds, Identity()
     )

@@ -29,7 +29,7 @@ class Look(StopRule):
         steps: after which the row is judged, at least 1.
     """
 
-    share: float = 0.3
+    share: float = 0.25
     steps: int = 3
     status: ClassVar = Status.REFUTED
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.rows import Rows
-from fixpoint.adapters.inversion.verdict import Outcome, Verdict
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.solution import Solution
@@ -34,7 +34,7 @@ class Inversion(Summarised):
             reconstruction.
         observation: what was taken to have happened to the decoder's output.
         solution: the solver's account of the fixed-point iteration; None where none ran.
-        verdicts: per row, the outcome, the method and a sentence; see `Verdict`.
+        judgements: per row, the outcome, the method and a sentence; see `Judgement`.
     """
 
     latent: Float[Tensor, "batch channels rows columns"]
@@ -44,27 +44,27 @@ class Inversion(Summarised):
     seconds: float
     observation: Observation
     solution: Solution | None = None
-    verdicts: tuple[Verdict, ...] = ()
+    judgements: tuple[Judgement, ...] = ()
 
     @property
     def method(self) -> tuple[str, ...]:
         """What made the latent of each row."""
-        return tuple(each.method for each in self.verdicts)
+        return tuple(each.method for each in self.judgements)
 
     @property
     def verdict(self) -> tuple[str, ...]:
         """What each row came to, and why by this method, in a sentence."""
-        return tuple(each.sentence for each in self.verdicts)
+        return tuple(each.sentence for each in self.judgements)
 
     @property
-    def outcome(self) -> tuple[Outcome, ...]:
+    def outcome(self) -> tuple[InversionOutcome, ...]:
         """What each row came to, as one of a few."""
-        return tuple(each.outcome for each in self.verdicts)
+        return tuple(each.outcome for each in self.judgements)
 
     @property
     def success(self) -> tuple[bool, ...]:
         """Whether D(latent) is the picture up to what the observation, or noise, explains."""
-        return tuple(each.outcome.success for each in self.verdicts)
+        return tuple(each.outcome.success for each in self.judgements)
 
     @property
     def psnr_db(self) -> Float[Tensor, " batch"]:
@@ -126,7 +126,7 @@ def finish(
         seconds=seconds,
         observation=observation,
         solution=solution,
-        verdicts=tuple(rows.verdicts),
+        judgements=tuple(rows.judgements),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fixpoint.adapters.inversion.verdict import Verdict
+from fixpoint.adapters.inversion.judgement import Judgement
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Rows:
     Attributes:
         latent: of every row.
         evaluations: of E(D(.)), or passes through D and back.
-        verdicts: one a row.
+        judgements: one a row.
     """
 
     latent: Float[Tensor, "batch channels *cells"]
     evaluations: Int[Tensor, " batch"]
-    verdicts: Sequence[Verdict]
+    judgements: Sequence[Judgement]

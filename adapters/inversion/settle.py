@@ -3,11 +3,13 @@
 A row is *refuted* where E(D(.)) does not contract, and *unexplained* where the iteration came to
 rest far above what the observation leaves. Of both the best method that the caller allows is used:
 
-- gradients: whitened L-BFGS with the encoder's error, as it was measured, for a prior; refuted rows
-  first as if the observation explained the picture, and where the misfit stands still above it, or
-  the row was unexplained, with the noise that is left for sigma;
-- without: the calibrated step maps for refuted rows, one map that was fitted with the row's own
-  noise for unexplained ones, and E(x) where both are true.
+- unexplained rows take one step from E(x) by a map that was fitted to pictures with the row's own
+  noise (on the pairs measured it does better than descent by gradients);
+- refuted rows go by gradients: whitened L-BFGS with the encoder's error, as it was measured, for a
+  prior; first as if the observation explained the picture, and where the misfit stands still above
+  it, with the noise that is left for sigma;
+- without gradients refuted rows take the calibrated steps, and keep E(x) where they are unexplained,
+  too.
 
 No row is handed back worse than E(x) is expected to be: what is unexplained stays near E(x).
 """
@@ -23,10 +25,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders import calibration
-from fixpoint.adapters.autoencoders.calibration import Calibration, Pair, apply_map
-from fixpoint.adapters.inversion import verdict
+from fixpoint.adapters.autoencoders.calibration import Pair, PairCalibration, apply_map
+from fixpoint.adapters.inversion import judgement as words
+from fixpoint.adapters.inversion.judgement import LEVEL, InversionOutcome, Judgement
 from fixpoint.adapters.inversion.rows import Rows
-from fixpoint.adapters.inversion.verdict import LEVEL, Outcome, Verdict
 from fixpoint.adapters.inversion.whitened_lbfgs import (
     Descent,
     GaussianAround,
@@ -46,7 +48,7 @@ LEAST_FLOOR = 0.1 * LEVEL
 EXPLAINED, UNEXPLAINED = 1.25, 2.0
 """Misfit over the observation's noise, up to which a row is explained, and from which it is not."""
 
-CAUTION, CAUTION_WHERE_REFUTED = 2.0, 4.0
+CAUTION = 4.0
 """Of sigma: what a misfit says of the noise along the directions that D can draw is uncertain."""
 
 AS_ITS_OWN, AS_ANOTHER = 1.4, 1.6
@@ -78,7 +80,7 @@ class Task:
     observation: Observation
     floor: Float[Tensor, " batch"]
     why: list[str]
-    calibrated: Callable[[], Calibration]
+    calibrated: Callable[[], PairCalibration]
     photographs: Callable[[], Float[Tensor, "count 3 side side"]]
 
     def select(self, rows: Tensor) -> Task:
@@ -105,72 +107,55 @@ class Task:
         return (squares / free.flatten(1).sum(1).clamp(min=1)).sqrt().cpu()
 
 
-def by_gradient(task: Task, refuted: Bool[Tensor, " batch"], latent: Tensor) -> Rows:
-    """Rows of one group by whitened L-BFGS.
-
-    Args:
-        task: the rows.
-        refuted: which left because of the condition; the others are unexplained.
-        latent: where the iteration left them.
-    """
-    found, evaluations = latent.clone(), torch.zeros(len(latent), dtype=torch.long)
-    verdicts: list[Verdict | None] = [None] * len(latent)
-    noisy = ~refuted
-    if bool(refuted.any()):
-        rows = refuted.nonzero()[:, 0].to(latent.device)
-        part = task.select(rows)
-        descent = _fitted(part)
-        found[rows] = descent.latent
-        evaluations[rows.cpu()] += descent.steps
-        for row, misfit, stands, why in zip(
-            rows.tolist(), descent.misfit.tolist(), descent.stands.tolist(), part.why, strict=True
-        ):
-            high = misfit > UNEXPLAINED * float(task.floor[row])
-            if stands and high:
-                noisy[row] = True
-            else:
-                verdicts[row] = _judged(misfit, float(task.floor[row]), "whitened L-BFGS", why)
+def by_gradient(task: Task) -> Rows:
+    """Rows of one group by whitened L-BFGS, from E(x)."""
+    latent = task.start
+    descent = _fitted(task)
+    found, evaluations = descent.latent.clone(), descent.steps.clone()
+    high = descent.misfit.cpu() > UNEXPLAINED * task.floor
+    noisy = descent.stands.cpu() & high
+    judgements = [
+        _judged(float(misfit), float(floor), "whitened L-BFGS", why)
+        for misfit, floor, why in zip(descent.misfit, task.floor, task.why, strict=True)
+    ]
     if bool(noisy.any()):
-        rows = noisy.nonzero()[:, 0].to(latent.device)
+        rows = noisy.nonzero()[:, 0].to(found.device)
         part = task.select(rows)
-        descent, sigma = _near_encoder(part, found[rows], refuted[rows.cpu()])
-        found[rows] = descent.latent
-        evaluations[rows.cpu()] += descent.steps
-        for row, level, why in zip(rows.tolist(), sigma.tolist(), part.why, strict=True):
-            verdicts[row] = _noisy(level, "whitened L-BFGS near the encoder's latent", why)
-    assert all(each is not None for each in verdicts)
-    return Rows(found, evaluations, [each for each in verdicts if each is not None])
+        near, sigma, textured = _near_encoder(part, found[rows])
+        found[rows] = near.latent
+        evaluations[rows.cpu()] += near.steps
+        for row, level, marked, why in zip(
+            rows.tolist(), sigma.tolist(), textured.tolist(), part.why, strict=True
+        ):
+            method = "whitened L-BFGS near the encoder's latent"
+            judgements[row] = _noisy(level, marked, method, why)
+    return Rows(found, evaluations, judgements)
 
 
-def without_gradients(task: Task, refuted: Bool[Tensor, " batch"], latent: Tensor) -> Rows:
-    """The same without a gradient."""
-    found, evaluations = latent.clone(), torch.zeros(len(latent), dtype=torch.long)
-    verdicts: list[Verdict | None] = [None] * len(latent)
-    if bool(refuted.any()):
-        rows = refuted.nonzero()[:, 0].to(latent.device)
-        part = task.select(rows)
-        mapped, taken, kept = _mapped(part)
-        found[rows] = mapped
-        evaluations[rows.cpu()] += taken
-        gain = part.calibrated().encoder_db - part.calibrated().mapped_db
-        for row, why, keep in zip(rows.tolist(), part.why, kept.tolist(), strict=True):
-            if keep:
-                sentence = f"{why}; the encoder's latent improved by about {gain:.1f} dB"
-                verdicts[row] = Verdict(Outcome.REFUTED, "calibrated steps", sentence)
-            else:
-                sentence = (
-                    f"{why}; the encoder's latent is kept: no step was expected to improve it"
-                )
-                verdicts[row] = Verdict(Outcome.REFUTED, "encoder", sentence)
-    if bool((~refuted).any()):
-        rows = (~refuted).nonzero()[:, 0].to(latent.device)
-        part = task.select(rows)
-        found[rows], sigma = _one_step(part, found[rows])
-        evaluations[rows.cpu()] += 1
-        for row, level, why in zip(rows.tolist(), sigma.tolist(), part.why, strict=True):
-            verdicts[row] = _noisy(level, "one calibrated step", why)
-    assert all(each is not None for each in verdicts)
-    return Rows(found, evaluations, [each for each in verdicts if each is not None])
+def by_calibrated_steps(task: Task) -> Rows:
+    """Refuted rows without a gradient."""
+    latent, taken, kept = _mapped(task)
+    gain = task.calibrated().encoder_db - task.calibrated().mapped_db
+    judgements = []
+    for why, keep in zip(task.why, kept.tolist(), strict=True):
+        if keep:
+            method = "calibrated steps"
+            sentence = f"{why}; the encoder's latent improved by about {gain:.1f} dB"
+        else:
+            method = "encoder"
+            sentence = f"{why}; the encoder's latent is kept: no step is expected to help"
+        judgements.append(Judgement(InversionOutcome.REFUTED, method, sentence))
+    return Rows(latent, torch.full((len(latent),), taken), judgements)
+
+
+def by_one_step(task: Task, latent: Tensor) -> Rows:
+    """Unexplained rows, which the iteration left at `latent`."""
+    found, sigma, textured = _one_step(task, latent)
+    judgements = [
+        _noisy(level, marked, "one calibrated step", why)
+        for level, marked, why in zip(sigma.tolist(), textured.tolist(), task.why, strict=True)
+    ]
+    return Rows(found, torch.ones(len(found), dtype=torch.long), judgements)
 
 
 def _fitted(task: Task) -> Descent:
@@ -190,22 +175,22 @@ def _fitted(task: Task) -> Descent:
     )
 
 
-def _near_encoder(task: Task, latent: Tensor, refuted: Tensor) -> tuple[Descent, Tensor]:
-    """With the noise that is left at `latent`; the descent, and the noise of every row."""
+def _near_encoder(task: Task, latent: Tensor) -> tuple[Descent, Tensor, Tensor]:
+    """With the noise that is left at `latent`: the descent, the noise of every row, and whether it
+    has a texture."""
     decode = task.pair[1]
     with torch.no_grad():
         residual = task.image - decode(latent).clamp(-1, 1)
     sigma = residual.flatten(1).square().mean(1).sqrt().cpu() / task.freedom
     curvature = task.calibrated().curvature
     louder = noise_beside(decode, latent, residual, curvature)
-    caution = torch.where(refuted.cpu(), CAUTION_WHERE_REFUTED, CAUTION)
     truth, start = calibration.known_pairs(
         task.pair, task.photographs(), _resampled(residual, task.photographs()) / task.freedom
     )
     prior = GaussianAround(
         task.start,
         _precision(calibration.covariance(start - truth)),
-        (caution * louder * sigma).to(latent.device),
+        (CAUTION * louder * sigma).to(latent.device),
     )
     descent = descend(
         decode,
@@ -215,7 +200,7 @@ def _near_encoder(task: Task, latent: Tensor, refuted: Tensor) -> tuple[Descent,
         steps=NOISY_STEPS,
         prior=prior,
     )
-    return descent, sigma
+    return descent, sigma, _has_texture(residual)
 
 
 @torch.no_grad()
@@ -246,7 +231,7 @@ def _mapped(task: Task) -> tuple[Tensor, int, Tensor]:
 
 
 @torch.no_grad()
-def _one_step(task: Task, latent: Tensor) -> tuple[Tensor, Tensor]:
+def _one_step(task: Task, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """E(x) - M T E(x), M fitted to pictures with the noise that is left at `latent`."""
     encode, decode = task.pair
     residual = task.image - decode(latent).clamp(-1, 1)
@@ -255,22 +240,30 @@ def _one_step(task: Task, latent: Tensor) -> tuple[Tensor, Tensor]:
     truth, start = calibration.known_pairs(task.pair, task.photographs(), noise)
     matrix = calibration.first_map(task.pair, truth, start)
     seen = task.observation.observe(decode(task.start), task.image)[0]
-    return task.start - apply_map(matrix, encode(seen) - task.start), sigma
+    found = task.start - apply_map(matrix, encode(seen) - task.start)
+    return found, sigma, _has_texture(residual)
 
 
-def _judged(misfit: float, floor: float, method: str, why: str) -> Verdict:
+def _judged(misfit: float, floor: float, method: str, why: str) -> Judgement:
     """A row whose misfit fell to the observation's, nearly, or is still falling."""
     because = f" ({why})" if why else ""
     if misfit <= EXPLAINED * floor:
-        return Verdict(Outcome.EXPLAINED, method, verdict.explained(misfit) + because)
-    return Verdict(Outcome.UNFINISHED, method, verdict.unfinished(misfit) + because)
+        return Judgement(InversionOutcome.EXPLAINED, method, words.explained(misfit) + because)
+    return Judgement(InversionOutcome.UNFINISHED, method, words.unfinished(misfit) + because)
 
 
-def _noisy(level: float, method: str, why: str) -> Verdict:
+def _noisy(level: float, textured: bool, method: str, why: str) -> Judgement:
     because = f" ({why})" if why else ""
-    if verdict.is_foreign(level):
-        return Verdict(Outcome.FOREIGN, method, verdict.foreign(level) + because)
-    return Verdict(Outcome.NOISE, method, verdict.noise(level) + because)
+    if words.is_foreign(level, textured):
+        return Judgement(InversionOutcome.FOREIGN, method, words.foreign(level) + because)
+    return Judgement(InversionOutcome.NOISE, method, words.noise(level) + because)
+
+
+def _has_texture(residual: Tensor) -> Bool[Tensor, " batch"]:
+    """Whether neighbouring values of what is left are alike, as no sensor's noise makes them."""
+    left, right = residual[..., :-1].flatten(1).double(), residual[..., 1:].flatten(1).double()
+    power = residual.double().square().flatten(1).mean(1).clamp(min=1e-30)
+    return ((left * right).mean(1) / power > 0.2).cpu()
 
 
 def _precision(spread: Tensor) -> Tensor:

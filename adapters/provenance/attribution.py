@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.inversion.invert_picture import invert
+from fixpoint.adapters.inversion.invert_picture import invert_by_iteration
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion
 from fixpoint.adapters.pictures.observations import Observation
@@ -89,7 +89,7 @@ def attribute(
     seen = observation_of(pictures.observation, autoencoder.dtype, observation)
     reference.check_observation(seen)
     reference.check_model(autoencoder)
-    inversion = invert(
+    inversion = invert_by_iteration(
         autoencoder,
         pictures,
         observation=seen,

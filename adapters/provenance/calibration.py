@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
 from fixpoint.adapters.autoencoders.folder import MODELS
-from fixpoint.adapters.inversion.invert_picture import invert
+from fixpoint.adapters.inversion.invert_picture import invert_by_iteration
 from fixpoint.adapters.pictures.composed_observations import PerRow
 from fixpoint.adapters.pictures.observations import EightBit, Observation
 from fixpoint.adapters.pictures.pictures import as_pictures, check_sides
@@ -221,7 +221,7 @@ def calibrate(
         found: list[Tensor] = []
         for rows in _batches(group, batch):
             shown = observed(seen, rows.to(autoencoder.device), seed=sum(map(len, found)))
-            inversion = invert(
+            inversion = invert_by_iteration(
                 autoencoder,
                 shown,
                 observation=seen,

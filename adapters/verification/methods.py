@@ -14,7 +14,7 @@ FURTHER = 3
 
 
 @dataclass(frozen=True)
-class Method:
+class StudiedMethod:
     """An iterator and how long it runs.
 
     Attributes:
@@ -34,7 +34,7 @@ class Method:
 
 def methods(
     *, iterations: int | None = None, paper: bool = False, half_precision: bool = False
-) -> tuple[Method, ...]:
+) -> tuple[StudiedMethod, ...]:
     """Forward step, inertial KM and Adam, in practical settings or in the paper's.
 
     Args:
@@ -62,7 +62,7 @@ def methods(
     eps = 1e-4 if half_precision else 1e-8
     adam = Adam(schedule=schedules.warmup_cosine(0.01, adam_steps), eps=eps)
     return (
-        Method(
+        StudiedMethod(
             "forward step",
             forward,
             steps,
@@ -70,7 +70,7 @@ def methods(
             forward.step_size / 2,
             f"rho = {forward.step_size:g}",
         ),
-        Method(
+        StudiedMethod(
             "inertial KM",
             inertial,
             steps,
@@ -79,7 +79,7 @@ def methods(
             f"alpha = {inertial.inertia:g}, lambda = {inertial.relaxation:g}, "
             f"beta = {inertial.cocoercivity:g}, so rho = 2 lambda beta = {inertial.step_size:g}",
         ),
-        Method(
+        StudiedMethod(
             "Adam",
             adam,
             adam_steps,

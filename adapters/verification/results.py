@@ -11,7 +11,7 @@ from typing import Any
 from fixpoint.adapters.reports.versions import versions
 from fixpoint.adapters.verification.crops import Crop
 from fixpoint.adapters.verification.fitted_line import Line
-from fixpoint.adapters.verification.methods import Method
+from fixpoint.adapters.verification.methods import StudiedMethod
 from fixpoint.monitors.certificate import Certificate
 from fixpoint.summary import Summarised
 
@@ -80,7 +80,7 @@ class MethodResult(Summarised):
         remarks: on crops where outcome and hypotheses disagree.
     """
 
-    method: Method
+    method: StudiedMethod
     outcomes: tuple[Outcome, ...]
     convergence_line: Line | None
     accuracy_line: Line | None

@@ -30,7 +30,7 @@ from fixpoint.adapters.inversion.result import nmse_db
 from fixpoint.adapters.pictures.pictures import check_sides
 from fixpoint.adapters.verification.crops import Crop, observation_of
 from fixpoint.adapters.verification.fitted_line import fit_line
-from fixpoint.adapters.verification.methods import Method, methods
+from fixpoint.adapters.verification.methods import StudiedMethod, methods
 from fixpoint.adapters.verification.results import (
     CONVERGED,
     ClaimCount,
@@ -53,9 +53,9 @@ from fixpoint.status import Status
 
 __all__ = [
     "ClaimCount",
-    "Method",
     "MethodResult",
     "Outcome",
+    "StudiedMethod",
     "Verification",
     "count_verdicts",
     "methods",
@@ -91,7 +91,7 @@ class _AgainstLimit(Monitor):
 def verify(
     autoencoder: Autoencoder,
     crops: Sequence[Crop],
-    plan: Sequence[Method],
+    plan: Sequence[StudiedMethod],
     *,
     observation: str = "none",
     seed: int = 0,
@@ -164,7 +164,11 @@ def precision_of(operator: DecoderInversion, unit: float, seed: int = 0) -> floa
 
 
 def _run(
-    operator: DecoderInversion, truth: Tensor, method: Method, precision: float, progress: bool
+    operator: DecoderInversion,
+    truth: Tensor,
+    method: StudiedMethod,
+    precision: float,
+    progress: bool,
 ) -> MethodResult:
     n, limit = method.iterations, method.limit
     kept = {k: torch.full_like(operator.start, torch.nan) for k in (n, limit)}
@@ -221,7 +225,7 @@ def _run(
     )
 
 
-def _theorem(method: Method, precision: float) -> Monitor:
+def _theorem(method: StudiedMethod, precision: float) -> Monitor:
     """The monitor of the method's theorem; without a theorem, that of the ratios."""
     iterator, capacity = method.iterator, method.limit + 1
     if isinstance(iterator, ForwardStep):
@@ -240,7 +244,7 @@ def _theorem(method: Method, precision: float) -> Monitor:
 
 
 def _outcomes(
-    solution: Solution, truth: Tensor, judged: Tensor, limit: Tensor, method: Method
+    solution: Solution, truth: Tensor, judged: Tensor, limit: Tensor, method: StudiedMethod
 ) -> tuple[Outcome, ...]:
     """The numbers of every row; NaN if it ended before the limit."""
     report, convergence, watched = solution.monitors

@@ -17,7 +17,7 @@ from fixpoint import kernels
 from fixpoint.operator import Operator
 from fixpoint.testing.broken_property import BrokenProperty, format_tensor
 from fixpoint.testing.check import Check
-from fixpoint.testing.declared_constants import INEQUALITIES, Pair, refutation
+from fixpoint.testing.declared_constants import INEQUALITIES, PointPair, refutation
 from fixpoint.testing.trees import first_difference, not_per_row
 from fixpoint.trees.rows import expand_rows, select_rows
 
@@ -265,7 +265,7 @@ def _constant_fails(name: str, trial: _Trial, a: Tensor, b: Tensor) -> str | Non
 
 
 def _search_zero(trial: _Trial, zero: Tensor) -> BrokenProperty | None:
-    pair = Pair(trial.operator, zero, zero + trial.scale * torch.ones_like(zero))
+    pair = PointPair(trial.operator, zero, zero + trial.scale * torch.ones_like(zero))
     value = kernels.row_norm(pair.ta.double())
     if bool((value <= pair.error(trial.rounding, pair.slope, zero)).all()):
         return None

@@ -37,7 +37,7 @@ def refutation(
     value = getattr(operator, name)
     if value is None:
         return None
-    pairs = [Pair(operator, a, b)]
+    pairs = [PointPair(operator, a, b)]
     for repel in (False, True):
         pair = pairs[0]
         for _ in range(6):
@@ -51,7 +51,7 @@ def refutation(
     return None
 
 
-class Pair:
+class PointPair:
     """T at two points of each row, and the inner products and norms in the inequalities."""
 
     def __init__(self, operator: Operator, a: Tensor, b: Tensor) -> None:
@@ -63,7 +63,7 @@ class Pair:
         self.inner = kernels.row_dot(dt, dz)
         self.slope = torch.where(self.size > 0, self.moved / self.size, 0)
 
-    def power_step(self, repel: bool) -> Pair:
+    def power_step(self, repel: bool) -> PointPair:
         """The pair (a, a - d) with d, as long as a - b, after one step of power iteration.
 
         Args:
@@ -77,7 +77,7 @@ class Pair:
         usable = norm.isfinite() & (norm > 0)
         scaled = direction * expand_rows(self.size / norm, direction)
         step = torch.where(expand_rows(usable, scaled), scaled, self.dz)
-        return Pair(self.operator, self.a, (self.a.double() - step).to(self.a))
+        return PointPair(self.operator, self.a, (self.a.double() - step).to(self.a))
 
     def error(self, rounding: float, slope: Tensor, center: Tensor) -> Float[Tensor, " batch"]:
         """Bound on the rounding error of T a - T b: of the values, and of the points through T."""
@@ -86,7 +86,7 @@ class Pair:
         return rounding * (values + slope * (points[0] + points[1] + points[2]))
 
 
-def _cocoercivity_fails(pair: Pair, beta: float, error: Tensor) -> str | None:
+def _cocoercivity_fails(pair: PointPair, beta: float, error: Tensor) -> str | None:
     if beta == math.inf:  # only a constant operator
         margin, slack = -pair.moved, error
     else:
@@ -102,7 +102,7 @@ def _cocoercivity_fails(pair: Pair, beta: float, error: Tensor) -> str | None:
     )
 
 
-def _lipschitz_fails(pair: Pair, lipschitz: float, error: Tensor) -> str | None:
+def _lipschitz_fails(pair: PointPair, lipschitz: float, error: Tensor) -> str | None:
     return _violation(
         lipschitz * pair.size - pair.moved,
         error,
@@ -113,7 +113,7 @@ def _lipschitz_fails(pair: Pair, lipschitz: float, error: Tensor) -> str | None:
     )
 
 
-def _strong_monotonicity_fails(pair: Pair, mu: float, error: Tensor) -> str | None:
+def _strong_monotonicity_fails(pair: PointPair, mu: float, error: Tensor) -> str | None:
     return _violation(
         pair.inner - mu * pair.size.square(),
         error * pair.size,
@@ -124,7 +124,7 @@ def _strong_monotonicity_fails(pair: Pair, mu: float, error: Tensor) -> str | No
     )
 
 
-def _averagedness_fails(pair: Pair, theta: float, error: Tensor) -> str | None:
+def _averagedness_fails(pair: PointPair, theta: float, error: Tensor) -> str | None:
     moved = kernels.row_norm(pair.dz - pair.dt / theta) if theta > 0 else pair.moved
     bound = pair.size if theta > 0 else torch.zeros_like(pair.size)
     return _violation(
@@ -145,7 +145,7 @@ def _violation(margin: Tensor, slack: Tensor, describe: Callable[[int], str]) ->
     return f"row {row}: {describe(row)}"
 
 
-INEQUALITIES: dict[str, Callable[[Pair, float, Tensor], "str | None"]] = {
+INEQUALITIES: dict[str, Callable[[PointPair, float, Tensor], "str | None"]] = {
     "cocoercivity": _cocoercivity_fails,
     "lipschitz": _lipschitz_fails,
     "strong_monotonicity": _strong_monotonicity_fails,

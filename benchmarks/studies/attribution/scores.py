@@ -13,8 +13,8 @@ from benchmarks.shared.equal_time import steps_in_equal_time
 from benchmarks.shared.machine import machine_name
 from benchmarks.studies.attribution.rates import RATE, roc_of
 from benchmarks.studies.attribution.sources import COUNTS, MODEL, OURS, SEED, SOURCES
-from fixpoint.adapters import Autoencoder, Clip, Inversion, Masked, invert, invert_by_gradient
-from fixpoint.adapters.inversion import invert_by_encoder
+from fixpoint.adapters import Autoencoder, Clip, Inversion, Masked, invert_by_gradient
+from fixpoint.adapters.inversion import invert_by_encoder, invert_by_iteration
 from fixpoint.adapters.pictures.distortions import (
     CentreCrop,
     Distortion,
@@ -84,7 +84,9 @@ def _steps_in_the_same_time(
     """Gradient steps that take the processor as long as ours, and the seconds a picture."""
     batch = EightBit()(pictures[:BATCH])
     steps, seconds = steps_in_equal_time(
-        lambda: invert(autoencoder, batch, max_iterations=EVALUATIONS, value_range=(-1, 1)),
+        lambda: invert_by_iteration(
+            autoencoder, batch, max_iterations=EVALUATIONS, value_range=(-1, 1)
+        ),
         lambda count: invert_by_gradient(autoencoder, batch, steps=count, value_range=(-1, 1)),
         few=4,
         rounds=3,
@@ -103,7 +105,7 @@ def _scores(
     found: dict[str, list[Tensor]] = {method: [] for method in METHODS}
     for start in range(0, len(values), BATCH):
         seen = distortion(values[start : start + BATCH], seed=SEED + start)
-        ours = invert(
+        ours = invert_by_iteration(
             autoencoder,
             seen,
             observation=observation,

@@ -13,7 +13,11 @@ FOREIGN_DB = 36.0
 """A decoding that comes no nearer to the picture than this is taken to be of another picture."""
 
 
-class Outcome(Enum):
+NOISY_DB = 28.0
+"""The same where what is left is like white noise."""
+
+
+class InversionOutcome(Enum):
     """What a row came to; the value says it in a few words."""
 
     EXPLAINED = "explained by the observation"
@@ -27,20 +31,20 @@ class Outcome(Enum):
     @property
     def success(self) -> bool:
         """Whether D(latent) is the picture up to what the observation, or noise, explains."""
-        return self in (Outcome.EXPLAINED, Outcome.NOISE)
+        return self in (InversionOutcome.EXPLAINED, InversionOutcome.NOISE)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """What a row came to.
 
     Attributes:
-        outcome: see `Outcome`.
+        outcome: see `InversionOutcome`.
         method: what made the latent.
         sentence: the outcome with its numbers, and why this method.
     """
 
-    outcome: Outcome
+    outcome: InversionOutcome
     method: str
     sentence: str
 
@@ -85,9 +89,10 @@ def refuted(share: float, steps: int) -> str:
     )
 
 
-def is_foreign(misfit: float) -> bool:
-    """Whether a decoding is so far from the picture that it is another one."""
-    return not misfit > 0 or _psnr_db(misfit) < FOREIGN_DB
+def is_foreign(misfit: float, textured: bool = True) -> bool:
+    """Whether a decoding is so far from the picture that it is another one; `textured`: what is
+    left of the picture looks like one, and not like noise."""
+    return not misfit > 0 or _psnr_db(misfit) < (FOREIGN_DB if textured else NOISY_DB)
 
 
 def _psnr_db(misfit: float) -> float:
