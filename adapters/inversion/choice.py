@@ -16,7 +16,7 @@ from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.calibration import calibration_of, photographs_for
 from fixpoint.adapters.inversion import judgement as words
 from fixpoint.adapters.inversion.backward_pass import frozen
-from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
+from fixpoint.adapters.inversion.judgement import LEVEL, InversionOutcome, Judgement
 from fixpoint.adapters.inversion.look import Look
 from fixpoint.adapters.inversion.problem import InversionProblem
 from fixpoint.adapters.inversion.rows import Rows
@@ -29,6 +29,7 @@ from fixpoint.adapters.inversion.settle import (
     by_gradient,
     by_one_step,
 )
+from fixpoint.adapters.pictures.composed_observations import PerRow
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.solution import Solution
@@ -38,6 +39,8 @@ Gradients = Literal["auto", "never", "always"]
 GRADIENTS = ("auto", "never", "always")
 
 METHOD = "fixed-point iteration"
+
+UNKNOWN_FLOOR = 1.5 * LEVEL
 
 LAST_STEPS, STILL = 4, 0.85
 """A deviation that is left with this share of what it was so many steps before is at rest."""
@@ -62,8 +65,15 @@ def check_gradients(gradients: str, memory_budget: int | None) -> None:
 
 
 def floors(observation: Observation, batch: int) -> Float[Tensor, " batch"]:
-    """The misfit that the noise of the observation leaves; infinite where that is unknown."""
-    return observation.noise_levels(batch).double().clamp(min=LEAST_FLOOR)
+    """The misfit that the noise of the observation leaves; `UNKNOWN_FLOOR` where Q mixes pixels, as
+    JPEG does: what repeating it leaves is not known."""
+    known = observation.noise_levels(batch).double().clamp(min=LEAST_FLOOR)
+    return torch.where(_pixelwise(observation, batch), known, UNKNOWN_FLOOR)
+
+
+def _pixelwise(observation: Observation, batch: int) -> Bool[Tensor, " batch"]:
+    parts = observation.observations if isinstance(observation, PerRow) else [observation] * batch
+    return torch.tensor([part.pixelwise for part in parts], dtype=torch.bool)
 
 
 def can_be_settled(autoencoder: Autoencoder, observation: Observation) -> bool:
@@ -137,6 +147,7 @@ def settled(
     failed = torch.tensor([each.outcome is InversionOutcome.FAILED for each in judgements])
     refuted = torch.tensor([status is Status.REFUTED for status in solution.status]) & ~failed
     unexplained = _at_rest(solution) & ~refuted & ~failed & (misfit > UNEXPLAINED * task.floor)
+    unexplained &= _pixelwise(problem.observation, len(misfit))
     by_gradients, groups = _groups(
         task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
     )

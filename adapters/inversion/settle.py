@@ -8,8 +8,8 @@ rest far above what the observation leaves. Of both the best method that the cal
 - refuted rows go by gradients: whitened L-BFGS with the encoder's error, as it was measured, for a
   prior; first as if the observation explained the picture, and where the misfit stands still above
   it, with the noise that is left for sigma;
-- without gradients refuted rows take the calibrated steps, and keep E(x) where they are unexplained,
-  too.
+- without gradients refuted rows take the calibrated steps; those that are unexplained, too, keep
+  E(x).
 
 No row is handed back worse than E(x) is expected to be: what is unexplained stays near E(x).
 """
@@ -109,7 +109,6 @@ class Task:
 
 def by_gradient(task: Task) -> Rows:
     """Rows of one group by whitened L-BFGS, from E(x)."""
-    latent = task.start
     descent = _fitted(task)
     found, evaluations = descent.latent.clone(), descent.steps.clone()
     high = descent.misfit.cpu() > UNEXPLAINED * task.floor
