@@ -19,7 +19,9 @@ from fixpoint.adapters.commands.options import (
     shows_progress,
 )
 from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
+from fixpoint.adapters.inversion.choice import GRADIENTS
 from fixpoint.adapters.inversion.defaults import default_observation
+from fixpoint.adapters.inversion.judgement import InversionOutcome
 from fixpoint.adapters.inversion.methods import METHODS
 from fixpoint.adapters.inversion.result import Inversion
 from fixpoint.adapters.pictures.observations import (
@@ -69,6 +71,18 @@ def add_to(commands: Any) -> None:
         metavar="RMS",
         help="white noise was added to the picture: its root mean square on [-1, 1]",
     )
+    parser.add_argument(
+        "--gradients",
+        choices=GRADIENTS,
+        help="with --method auto: whether pictures that the iteration cannot finish go on by "
+        "gradients of the decoder (auto, default), never, or all of them always",
+    )
+    parser.add_argument(
+        "--memory-budget",
+        type=float,
+        metavar="MIB",
+        help="that gradient steps may add to memory; what needs more goes without them",
+    )
     parser.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
     parser.add_argument(
         "--truth",
@@ -113,6 +127,14 @@ class Invert(PerPicture):
         ):
             if given and not method.has_operator:
                 raise ValueError(f"{option} does not go with --method {name}")
+        for option, given in (
+            ("--gradients", options.gradients is not None),
+            ("--memory-budget", options.memory_budget is not None),
+        ):
+            if given and name != "auto":
+                raise ValueError(f"{option} does not go with --method {name}")
+        if options.memory_budget is not None and not options.memory_budget > 0:
+            raise ValueError(f"--memory-budget must be above 0, got {options.memory_budget}")
         if options.noise_level is not None:
             if options.observation != "auto":
                 raise ValueError(
@@ -149,9 +171,13 @@ class Invert(PerPicture):
             "psnr_db": finite_or_none(float(inversion.psnr_db)),
             "peak_bytes": memory.added,
         }
+        judged = inversion.judgements[0]
+        entry["outcome"], entry["verdict"] = judged.outcome.name, judged.sentence
+        entry["made_by"] = judged.method
+        if inversion.status:
+            entry["status"], entry["message"] = inversion.status[0].name, judged.sentence
         if inversion.solution is not None:
-            status, norm = inversion.status[0], float(inversion.latent.norm())
-            entry["status"], entry["message"] = status.name, status.message
+            norm = float(inversion.latent.norm())
             residual = float(inversion.solution.residual_norm)
             entry["relative_residual"] = finite_or_none(residual / norm) if norm > 0 else None
         if self.truth is not None:
@@ -166,7 +192,9 @@ class Invert(PerPicture):
         if entry.get("nmse_db") is not None:
             parts.append(f"NMSE {entry['nmse_db']:.1f} dB")
         parts += [f"{entry['evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
-        return ", ".join(parts) + f" -> {entry['latent']}"
+        line = ", ".join(parts) + f" -> {entry['latent']}"
+        judged = entry["outcome"] != InversionOutcome.UNJUDGED.name
+        return f"{line}\n    {entry['verdict']}" if judged else line
 
     def settings(self) -> Entry:
         return {
@@ -212,6 +240,10 @@ class Invert(PerPicture):
         keywords: dict[str, Any] = {}
         if method.has_operator:
             keywords = {"observation": self.observations[file.path], "compile": options.compile}
+        if options.gradients is not None:
+            keywords["gradients"] = options.gradients
+        if options.memory_budget is not None:
+            keywords["memory_budget"] = int(options.memory_budget * 2**20)
         if options.step_size is not None:
             keywords["iterator"] = ForwardStep(step_size=options.step_size)
         return method(

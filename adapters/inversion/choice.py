@@ -38,6 +38,8 @@ from fixpoint.status import Status
 Gradients = Literal["auto", "never", "always"]
 GRADIENTS = ("auto", "never", "always")
 
+_REFUTING = (Status.REFUTED, Status.DIVERGED)
+
 METHOD = "fixed-point iteration"
 
 UNKNOWN_FLOOR = 1.5 * LEVEL
@@ -144,8 +146,9 @@ def settled(
     task = _task(problem, _reasons(solution))
     misfit = _misfits(task, latent)
     judgements = _of_the_iteration(solution, misfit, task.floor)
-    failed = torch.tensor([each.outcome is InversionOutcome.FAILED for each in judgements])
-    refuted = torch.tensor([status is Status.REFUTED for status in solution.status]) & ~failed
+    failed = ~misfit.isfinite()
+    refuted = torch.tensor([status in _REFUTING for status in solution.status], dtype=torch.bool)
+    refuted &= misfit.isfinite()
     unexplained = _at_rest(solution) & ~refuted & ~failed & (misfit > UNEXPLAINED * task.floor)
     unexplained &= _pixelwise(problem.observation, len(misfit))
     by_gradients, groups = _groups(
@@ -217,8 +220,10 @@ def _reasons(solution: Solution) -> list[str]:
     residuals = solution.history.residual_norm
     reasons = []
     for row, status in enumerate(solution.status):
+        if status is Status.DIVERGED:
+            reasons.append(f"condition refuted: {status.message}")
         if status is not Status.REFUTED:
-            reasons.append("")
+            reasons += [""] * (row + 1 - len(reasons))
             continue
         of_row = residuals[: look.steps + 1, row]
         reasons.append(words.refuted(float(of_row[1:].min() / of_row[0]), look.steps))
@@ -232,6 +237,8 @@ def _of_the_iteration(solution: Solution, misfits: Tensor, floors: Tensor) -> li
         misfit, floor = float(misfits[row]), float(floors[row])
         if not math.isfinite(misfit) or status is Status.NONFINITE:
             outcome, sentence = InversionOutcome.FAILED, "failed: E(D(.)) returned NaN or infinity"
+        elif status is Status.DIVERGED:
+            outcome, sentence = InversionOutcome.FAILED, f"failed: {status.message}"
         elif misfit <= EXPLAINED * floor:
             outcome, sentence = InversionOutcome.EXPLAINED, words.explained(misfit)
         elif not bool(rest[row]):

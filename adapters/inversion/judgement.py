@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+from fixpoint.status import Status
+
 LEVEL = 2 / 255
 """One level of 8 bits on [-1, 1]."""
 
@@ -32,6 +34,20 @@ class InversionOutcome(Enum):
     def success(self) -> bool:
         """Whether D(latent) is the picture up to what the observation, or noise, explains."""
         return self in (InversionOutcome.EXPLAINED, InversionOutcome.NOISE)
+
+    def status(self, solved: Status | None) -> Status | None:
+        """The status of a row, from that of the solver, where one ran."""
+        if self.success:
+            return solved if solved is not None and solved.success else Status.NOISE_FLOOR
+        return solved if solved is not None else _UNSOLVED.get(self)
+
+
+_UNSOLVED = {
+    InversionOutcome.FOREIGN: Status.STALLED,
+    InversionOutcome.REFUTED: Status.REFUTED,
+    InversionOutcome.UNFINISHED: Status.MAX_ITERATIONS,
+    InversionOutcome.FAILED: Status.NONFINITE,
+}
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,19 @@ class Inversion(Summarised):
 
     @property
     def status(self) -> tuple[Status, ...]:
-        """Why each row ended; empty where no solver ran."""
-        return self.solution.status if self.solution else ()
+        """Why each row ended; empty where no solver ran and nothing was judged.
+
+        A row whose picture is explained, by the observation or by noise, has `NOISE_FLOOR` where
+        the solver's own status is no success: nothing better was to be had.
+        """
+        solved = self.solution.status if self.solution else (None,) * len(self.judgements)
+        if not self.judgements:
+            return self.solution.status if self.solution else ()
+        both = [
+            each.outcome.status(status)
+            for each, status in zip(self.judgements, solved, strict=True)
+        ]
+        return tuple(status for status in both if status is not None)
 
     def nmse_db(
         self, truth: Float[Tensor, "batch channels rows columns"]

@@ -273,7 +273,7 @@ def test_cells_are_at_least_as_accurate_as_rounding(autoencoder, truth):
 def test_invert_returns_the_point_of_least_deviation(autoencoder, truth):
     latent, decoded = truth
     ours = run(autoencoder, EightBit()(decoded), latent, max_iterations=12, stop=())
-    assert ours.inversion.status == (Status.MAX_ITERATIONS,)
+    assert ours.inversion.solution.status == (Status.MAX_ITERATIONS,)
     least = min(range(len(ours.levels)), key=ours.levels.__getitem__)
     assert torch.equal(ours.inversion.latent, ours.points[least])
 
