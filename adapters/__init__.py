@@ -33,7 +33,8 @@ from fixpoint.adapters.inversion.regularised import (
     latent_prior,
 )
 from fixpoint.adapters.inversion.result import Inversion, nmse_db
-from fixpoint.adapters.inversion.video_windows import VideoInversion, invert_video
+from fixpoint.adapters.inversion.video_result import VideoInversion
+from fixpoint.adapters.inversion.video_windows import invert_video
 from fixpoint.adapters.pictures.composed_observations import Masked, PerRow
 from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import (

@@ -34,7 +34,12 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "editing": "fixpoint.adapters.diffusion.editing",
     "files": "fixpoint.adapters.reports.latent_files",
     "fitted_line": "fixpoint.adapters.verification.fitted_line",
-    "frame_windows": "fixpoint.adapters.inversion.video_windows",
+    "frame_windows": (
+        "fixpoint.adapters.inversion.video_windows",
+        "fixpoint.adapters.inversion.video_result",
+        "fixpoint.adapters.inversion.video_divisions",
+        "fixpoint.adapters.inversion.memory_plan",
+    ),
     "frequencies": "fixpoint.adapters.provenance.frequencies",
     "gradient_inversion": "fixpoint.adapters.inversion.gradient_inversion",
     "invert_files": "fixpoint.adapters.commands.invert",

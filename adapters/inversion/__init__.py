@@ -10,7 +10,8 @@ from fixpoint.adapters.inversion.invert_picture import (
     invert_by_paper,
 )
 from fixpoint.adapters.inversion.result import Inversion, nmse_db
-from fixpoint.adapters.inversion.video_windows import VideoInversion, invert_video
+from fixpoint.adapters.inversion.video_result import VideoInversion
+from fixpoint.adapters.inversion.video_windows import invert_video
 
 __all__ = [
     "DecoderInversion",

@@ -7,7 +7,7 @@ from fixpoint.adapters import Autoencoder, EightBit, Roc, TreeRing, as_pictures,
 from fixpoint.adapters.diffusion.editing import Edit
 from fixpoint.adapters.diffusion.noise_recovery import RecoveredNoise
 from fixpoint.adapters.diffusion.sampling import Trajectory
-from fixpoint.adapters.inversion.video_windows import VideoInversion, VideoWindow
+from fixpoint.adapters.inversion.video_result import VideoInversion, VideoWindow
 from fixpoint.adapters.provenance.attribution import Attribution, Calibration
 from fixpoint.adapters.provenance.confusion import Confusion
 from fixpoint.adapters.provenance.tree_ring import Detection
