@@ -22,7 +22,7 @@ from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.diffusers_classes import classes_that_look_back
 from fixpoint.adapters.autoencoders.parts import Chunks, PastFirst
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
-from fixpoint.adapters.inversion.invert_picture import invert
+from fixpoint.adapters.inversion.invert_picture import invert_by_iteration
 from fixpoint.adapters.inversion.result import Inversion, nmse_db
 from fixpoint.adapters.pictures.frames import EachFrame
 from fixpoint.adapters.pictures.observations import Observation
@@ -356,4 +356,6 @@ def _of_pictures(observation: Observation) -> Observation:
 def _inverted(
     autoencoder: Autoencoder, rows: Tensor, observation: Observation, options: dict[str, Any]
 ) -> Inversion:
-    return invert(autoencoder, rows, observation=observation, value_range=(-1, 1), **options)
+    return invert_by_iteration(
+        autoencoder, rows, observation=observation, value_range=(-1, 1), **options
+    )
