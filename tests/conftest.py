@@ -1,8 +1,10 @@
 """Shared fixtures. Row independence is tested bit for bit, so nothing here depends on threads."""
 
 import os
+import tempfile
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported: kernels run on the CPU
+os.environ.setdefault("FIXPOINT_CACHE", tempfile.mkdtemp())  # calibrations of pairs are kept there
 
 import pytest
 import torch

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint.adapters.autoencoders.calibration import PairCalibration, calibration_of
 from fixpoint.adapters.autoencoders.convention import Medium
 from fixpoint.adapters.autoencoders.parts import Parts, Whole
 from fixpoint.adapters.autoencoders.sizes import Sizes
@@ -78,6 +79,25 @@ class Autoencoder(ABC):
         Raises:
             ValueError: the pair cannot be copied or converted, as where its weights are offloaded.
         """
+
+    def calibrate(
+        self, photographs: Float[Tensor, "count 3 height width"] | None = None
+    ) -> PairCalibration:
+        """Measure what `invert` has to know where the fixed-point iteration does not do.
+
+        It takes seconds on a small model, and happens by itself at the first picture that needs
+        it. The result is kept, see `calibration_of`.
+
+        Args:
+            photographs: on [-1, 1], of a size that the pair takes, at least two; by default crops
+                of the one that comes with the package, or what was measured before.
+
+        Raises:
+            ValueError: the pair is none of RGB pictures, or returned NaN or infinity.
+        """
+        if self.medium != "picture" or self.sample_channels != 3:
+            raise ValueError(f"only pairs of RGB pictures are calibrated, got {self!r}")
+        return calibration_of(self, photographs=photographs)
 
     def raw(
         self, latents: Float[Tensor, "batch channels *cells"]

@@ -16,16 +16,20 @@ x = Q(D(z*)) is a picture whose latent is known. Neither needs a gradient.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.digest import WeighedPair, digest_of_model
+from fixpoint.adapters.autoencoders.sizes import Sizes
 from fixpoint.adapters.pictures.example import PHOTOGRAPH
 from fixpoint.adapters.pictures.observations import from_levels, to_levels
 from fixpoint.adapters.pictures.pictures import as_pictures
@@ -38,6 +42,11 @@ STEPS = 3
 SIDE = 64
 """Of the photographs: a few latent cells are enough."""
 
+LARGEST_SIDE, LEAST_PICTURES = 1024, 4
+
+FORMAT = 1
+"""Of the files that are kept: what is measured in another way gets another number."""
+
 PROBE_SIZE = 0.02
 """Length of the central differences of D, of latents with standard deviation about 1."""
 
@@ -45,6 +54,18 @@ PICTURES, PICTURES_FOR_CURVATURE = 64, 6
 
 RIDGE = 1e-2
 """Of the least squares for the maps, relative to the mean square of T z_k."""
+
+
+class Calibrated(WeighedPair, Protocol):
+    """What is asked of an autoencoder here; `Autoencoder` has it."""
+
+    sizes: Sizes
+
+    @property
+    def device(self) -> torch.device: ...
+    def encode(self, x: Tensor) -> Tensor: ...
+    def decode(self, latents: Tensor) -> Tensor: ...
+
 
 Pair = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
@@ -66,6 +87,10 @@ class PairCalibration:
     spread: Float[Tensor, "channels channels"]
     encoder_db: float
     mapped_db: float
+
+    def to(self, device: torch.device) -> PairCalibration:
+        """The same on a device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, whole or not at all."""
@@ -250,47 +275,90 @@ def _rounded(pictures: Tensor) -> Tensor:
     return from_levels(to_levels(pictures))
 
 
-def example_photographs(side: int, count: int = PICTURES) -> Float[Tensor, "count 3 side side"]:
-    """Square crops of the photograph that comes with the package, some of them turned."""
+def example_photographs(
+    height: int, width: int, count: int
+) -> Float[Tensor, "count 3 height width"]:
+    """Crops of the photograph that comes with the package, every second one mirrored."""
     whole = as_pictures(PHOTOGRAPH).values[0]
-    height, width = whole.shape[-2:]
-    if side > min(height, width):
-        repeats = (1, -(-side // height), -(-side // width))
-        whole = torch.cat((whole, whole.flip(-1)), -1).repeat(*repeats)
-        height, width = whole.shape[-2:]
+    for axis, size in ((-2, height), (-1, width)):
+        while whole.shape[axis] < size:
+            whole = torch.cat((whole, whole.flip(axis)), axis)
     places = torch.Generator().manual_seed(0)
     crops = []
     for index in range(count):
-        top = int(torch.randint(0, height - side + 1, (), generator=places))
-        left = int(torch.randint(0, width - side + 1, (), generator=places))
-        crop = whole[:, top : top + side, left : left + side]
-        crop = crop.flip(-1) if index % 2 else crop
-        crops.append(crop.transpose(-1, -2) if index % 4 > 1 else crop)
+        top = int(torch.randint(0, whole.shape[-2] - height + 1, (), generator=places))
+        left = int(torch.randint(0, whole.shape[-1] - width + 1, (), generator=places))
+        crop = whole[:, top : top + height, left : left + width]
+        crops.append(crop.flip(-1) if index % 2 else crop)
     return torch.stack(crops)
 
 
 def photographs_for(
-    autoencoder: Autoencoder, like: Float[Tensor, "batch 3 height width"]
-) -> Float[Tensor, "count 3 side side"]:
+    autoencoder: Calibrated, like: Float[Tensor, "batch 3 height width"] | None = None
+) -> Float[Tensor, "count 3 height width"]:
     """Photographs of the smallest square size from `SIDE` on that the autoencoder takes, or of the
-    shorter side of `like`."""
+    size of `like`; fewer of them where they are large.
+
+    Raises:
+        ValueError: there is no such size up to `LARGEST_SIDE`, and no `like`.
+    """
     rules = autoencoder.sizes.rules[-2:]
-    shortest = min(like.shape[-2:])
-    sides = (side for side in range(SIDE, 4 * SIDE + 1) if all(rule.holds(side) for rule in rules))
-    side = next(sides, shortest)
-    return example_photographs(side).to(autoencoder.device)
+    sides = (side for side in range(SIDE, LARGEST_SIDE + 1) if all(r.holds(side) for r in rules))
+    side = next(sides, None)
+    if side is not None and (like is None or side <= max(like.shape[-2:])):
+        height = width = side
+    elif like is not None:
+        height, width = like.shape[-2:]
+    else:
+        raise ValueError(
+            f"{autoencoder!r} takes no square pictures of up to {LARGEST_SIDE} pixels a side: give "
+            "photographs of a size that it takes"
+        )
+    count = max(LEAST_PICTURES, PICTURES * SIDE**2 // (height * width))
+    return example_photographs(height, width, min(PICTURES, count)).to(autoencoder.device)
 
 
-_CALIBRATIONS: WeakKeyDictionary[Autoencoder, PairCalibration] = WeakKeyDictionary()
+_CALIBRATIONS: WeakKeyDictionary[Any, PairCalibration] = WeakKeyDictionary()
 
 
 def calibration_of(
-    autoencoder: Autoencoder, like: Float[Tensor, "batch 3 height width"]
+    autoencoder: Calibrated,
+    like: Float[Tensor, "batch 3 height width"] | None = None,
+    photographs: Float[Tensor, "count 3 height width"] | None = None,
 ) -> PairCalibration:
-    """What was measured of this autoencoder; measured now where it was not."""
-    found = _CALIBRATIONS.get(autoencoder)
+    """What was measured of this autoencoder.
+
+    Measured now where nothing was, or where `photographs` are given, and kept: as long as the
+    autoencoder lives and, where its weights are known, in a file by their digest
+    (`kept_file`), which the next process finds.
+    """
+    found = _CALIBRATIONS.get(autoencoder) if photographs is None else None
+    if found is not None:
+        return found
+    path = kept_file(autoencoder) if photographs is None else None
+    if path is not None and path.is_file():
+        with suppress(ValueError):  # a damaged file is measured anew
+            found = PairCalibration.load(path)
     if found is None:
         pair = autoencoder.encode, autoencoder.decode
-        found = calibrate(pair, photographs_for(autoencoder, like))
-        _CALIBRATIONS[autoencoder] = found
+        given = photographs_for(autoencoder, like) if photographs is None else photographs
+        found = calibrate(pair, given)
+        if path is not None:
+            with suppress(OSError, ValueError):  # a folder that cannot be written
+                path.parent.mkdir(parents=True, exist_ok=True)
+                found.save(path)
+    found = found.to(autoencoder.device)
+    _CALIBRATIONS[autoencoder] = found
     return found
+
+
+def kept_file(autoencoder: Calibrated) -> Path | None:
+    """Where the calibration of these weights is kept: below `$FIXPOINT_CACHE`, else below the
+    user's cache folder. None where the weights are not known."""
+    if autoencoder.module is None or not autoencoder.module.state_dict():
+        return None
+    if "FIXPOINT_CACHE" in os.environ:
+        folder = Path(os.environ["FIXPOINT_CACHE"])
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fixpoint"
+    return folder / "calibrations" / f"{FORMAT}-{digest_of_model(autoencoder)}.safetensors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
+from fixpoint.adapters.autoencoders.digest import digest_of_model as digest_of_model
 from fixpoint.adapters.autoencoders.folder import MODELS
 from fixpoint.adapters.inversion.invert_picture import invert_by_iteration
 from fixpoint.adapters.pictures.composed_observations import PerRow
@@ -24,7 +24,6 @@ from fixpoint.adapters.pictures.pictures import as_pictures, check_sides
 from fixpoint.adapters.provenance.attribution_score import attribution_score
 from fixpoint.adapters.provenance.observed_pictures import observation_of, observed, stable_repr
 from fixpoint.adapters.reports.latent_files import write_json
-from fixpoint.checkpoints.tree_file import digest_of
 from fixpoint.summary import Summarised
 
 EVALUATIONS = 10
@@ -238,18 +237,6 @@ def calibrate(
 def pictures_needed(false_positive_rate: float) -> int:
     """The number of pictures that every group needs for a verdict at this rate."""
     return math.ceil(1 / false_positive_rate - 1e-9) - 1
-
-
-def digest_of_model(autoencoder: Autoencoder) -> str:
-    """A digest of the weights and the dtype, in hexadecimal."""
-    digest = hashlib.sha256(str(autoencoder.dtype).encode())
-    weights = {} if autoencoder.module is None else autoencoder.module.state_dict()
-    if not weights:
-        known = (autoencoder.name, autoencoder.factor, autoencoder.channels)
-        digest.update(f"{known}\n".encode())
-    for name, weight in sorted(weights.items()):
-        digest.update(f"{name} {digest_of(weight)}\n".encode())
-    return digest.hexdigest()
 
 
 def check_medium(autoencoder: Autoencoder) -> None:
