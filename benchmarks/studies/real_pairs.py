@@ -209,9 +209,7 @@ def _pair(options: Namespace) -> tuple[str, Autoencoder]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_line(__spec__.name, __doc__, "real-pairs.md")
-    parser.add_argument(
-        "--pair", help="module:function, as for fixpoint --pair, or an embedded one"
-    )
+    parser.add_argument("--pair", help="module:function, as of fixpoint --pair, or an embedded one")
     parser.add_argument("--pictures", type=Path, help="folder of photographs")
     parser.add_argument("--size", type=int, default=64, help="side of the crops (default 64)")
     parser.add_argument("--first", type=int, help="use the first pictures only")

@@ -17,6 +17,7 @@ PROGRAMS = (
     "studies.diffusion_inversion",
     "studies.editing",
     "studies.priors",
+    "studies.real_pairs",
     "studies.video",
     "training.autoencoders",
     "training.diffusion",
