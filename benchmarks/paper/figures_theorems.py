@@ -24,7 +24,7 @@ from fixpoint.adapters import EightBit, invert_by_gradient
 from fixpoint.adapters.reports.latent_files import write_whole
 from fixpoint.adapters.verification.crops import Crop
 from fixpoint.adapters.verification.findings import findings
-from fixpoint.adapters.verification.methods import Method, methods
+from fixpoint.adapters.verification.methods import StudiedMethod, methods
 from fixpoint.adapters.verification.results import MethodResult, typical
 from fixpoint.adapters.verification.verify import verify
 from fixpoint.iterator import State
@@ -91,7 +91,7 @@ def _crops(context: Context) -> list[Crop]:
     ]
 
 
-def _gradient(context: Context, name: str) -> Method:
+def _gradient(context: Context, name: str) -> StudiedMethod:
     """Gradient descent on the same pictures, recorded."""
     n, limit = (2, 4) if context.quick else GRADIENT
     _, pictures = context.observed(name)
@@ -111,7 +111,7 @@ def _gradient(context: Context, name: str) -> Method:
         callback=record,
     )
     words = f"Adam, rate 0.01, on ||D(z) - x||^2; z^inf after {limit} steps"
-    return Method("gradient descent", Replay(list(points.values())), n, n + 1, None, words)
+    return StudiedMethod("gradient descent", Replay(list(points.values())), n, n + 1, None, words)
 
 
 def _content(result: MethodResult) -> dict[str, Any]:

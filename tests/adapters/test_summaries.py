@@ -11,7 +11,7 @@ from fixpoint.adapters.inversion.video_result import VideoInversion, VideoWindow
 from fixpoint.adapters.provenance.attribution import Attribution, Calibration
 from fixpoint.adapters.provenance.confusion import Confusion
 from fixpoint.adapters.provenance.tree_ring import Detection
-from fixpoint.adapters.verification.theorems import Verification
+from fixpoint.adapters.verification.results import Verification
 from fixpoint.summary import WIDTH
 
 LATENT, PICTURE = torch.ones(9, 4, 8, 8), torch.ones(9, 3, 32, 32)

@@ -38,13 +38,13 @@ def test_the_observations_keep_the_names_that_two_classes_had():
 @pytest.mark.parametrize(
     ("module", "name", "advice"),
     [
-        ("fixpoint._solve", "solve", "import solve from fixpoint;"),
-        ("fixpoint._recommend", "recommend", "import recommend from fixpoint;"),
-        ("fixpoint.checkpoints.checkpoint", "Checkpoint", "import Checkpoint from fixpoint;"),
-        ("fixpoint.splittings._admm", "ADMM", "import ADMM from fixpoint.splittings;"),
+        ("fixpoint.solve", "solve", "import solve from fixpoint;"),
+        ("fixpoint.recommend", "recommend", "import recommend from fixpoint;"),
+        ("fixpoint.checkpoint", "Checkpoint", "import Checkpoint from fixpoint;"),
+        ("fixpoint.splittings.admm", "ADMM", "import ADMM from fixpoint.splittings;"),
         ("fixpoint.splittings.parts", "Bounds", "Bounds is in fixpoint.splittings.bounds now;"),
         ("fixpoint.splittings.parts", "select_part", "select_part is in fixpoint.splittings.steps"),
-        ("fixpoint.trees.rows", "where_rows", "where_rows is in fixpoint.trees.rows now;"),
+        ("fixpoint.rows", "where_rows", "where_rows is in fixpoint.trees.rows now;"),
     ],
 )
 def test_an_old_module_names_the_public_place_where_there_is_one(module, name, advice):

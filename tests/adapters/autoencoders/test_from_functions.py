@@ -20,7 +20,7 @@ from fixpoint.adapters import (
     invert_by_gradient,
     invert_video,
 )
-from fixpoint.adapters.provenance.attribution import digest_of_model
+from fixpoint.adapters.autoencoders.digest import digest_of_model
 from fixpoint.status import Status
 
 

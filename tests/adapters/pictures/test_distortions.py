@@ -148,15 +148,17 @@ def test_noise_is_white_and_of_every_row_its_own():
     )
 
 
-# Without being told, an inversion takes what it sees for all that happened, and fits the rest.
+# Without being told, the iteration takes what it sees for all that happened, and fits the rest.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["JPEG 75", "crop 0.9", "blur 1", "noise 0.1"])
-def test_an_inversion_that_is_told_comes_nearer_to_the_latent(name, autoencoder, generated):
+def test_an_iteration_that_is_told_comes_nearer_to_the_latent(name, autoencoder, generated):
     latent, _ = generated
     with torch.no_grad():
         seen = STANDARD[name](autoencoder.decode(latent))
     told, untold = (
-        invert(autoencoder, seen, observation=o, value_range=(-1, 1), max_iterations=12)
+        invert_by_iteration(
+            autoencoder, seen, observation=o, value_range=(-1, 1), max_iterations=12
+        )
         for o in (STANDARD[name].observation(64, 64), None)
     )
     assert float(told.nmse_db(latent)) < float(untold.nmse_db(latent)) - 3

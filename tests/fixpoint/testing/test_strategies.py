@@ -27,7 +27,7 @@ def test_the_strategies_reach_every_kind_of_problem():
     seen = set()
 
     @given(operators(kinds=("cocoercive", *UNCOCOERCIVE)))
-    @settings(drawn, max_examples=250)
+    @settings(drawn, max_examples=600)
     def look(operator):
         form = operator.form
         seen.add(type(form).__name__)
