@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from fixpoint import ForwardStep
-from fixpoint.adapters import EightBit, Identity, Jpeg, Masked, WhiteNoise, invert, to_pil
+from fixpoint.adapters import (
+    EightBit,
+    Identity,
+    Jpeg,
+    Masked,
+    WhiteNoise,
+    invert,
+    invert_by_iteration,
+    to_pil,
+)
 from fixpoint.adapters.pictures.distortions import (
     Blurred,
     CentreCrop,
