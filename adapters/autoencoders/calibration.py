@@ -55,6 +55,9 @@ PICTURES, PICTURES_FOR_CURVATURE = 64, 6
 RIDGE = 1e-2
 """Of the least squares for the maps, relative to the mean square of T z_k."""
 
+LEAST_RIDGE = 1e-30
+"""Where T z_k is zero, as of an encoder that is right already, the map is zero."""
+
 
 class Calibrated(WeighedPair, Protocol):
     """What is asked of an autoencoder here; `Autoencoder` has it."""
@@ -117,6 +120,13 @@ class PairCalibration:
                 tensors = {name: file.get_tensor(name) for name in _TENSORS}
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} holds no calibration of a pair: {error}") from error
+        matrix = tensors["curvature"].shape[-1:] * 2
+        expected = {"curvature": matrix, "maps": tensors["maps"].shape[:1] + matrix}
+        for name, tensor in tensors.items():
+            if tensor.shape != expected.get(name, matrix):
+                raise ValueError(
+                    f"{path} holds no calibration of a pair: {name} of shape {tuple(tensor.shape)}"
+                )
         return cls(
             tensors["curvature"],
             tensors["maps"],
@@ -252,7 +262,7 @@ def _least_squares(residual: Tensor, error: Tensor) -> Tensor:
     """The matrix M of least sum over cells of |M residual - error|^2, with a ridge."""
     a, b = _by_cell(residual), _by_cell(error)
     normal = a @ a.T
-    ridge = RIDGE * normal.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    ridge = (RIDGE * normal.diagonal().mean()).clamp(min=LEAST_RIDGE)
     eye = torch.eye(len(a), dtype=a.dtype, device=a.device)
     return torch.linalg.solve(normal + ridge * eye, a @ b.T).T.to(residual.dtype)
 

@@ -108,11 +108,13 @@ def refuted(share: float, steps: int) -> str:
 def is_foreign(misfit: float, textured: bool = True) -> bool:
     """Whether a decoding is so far from the picture that it is another one; `textured`: what is
     left of the picture looks like one, and not like noise."""
-    return not misfit > 0 or _psnr_db(misfit) < (FOREIGN_DB if textured else NOISY_DB)
+    return not _psnr_db(misfit) >= (FOREIGN_DB if textured else NOISY_DB)  # NaN is foreign
 
 
 def _psnr_db(misfit: float) -> float:
-    return 20 * math.log10(2 / misfit) if misfit > 0 else math.inf
+    if misfit == 0 or math.isinf(misfit):
+        return -math.inf if misfit else math.inf
+    return 20 * math.log10(2 / misfit)
 
 
 def _levels(size: float) -> str:

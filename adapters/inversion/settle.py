@@ -246,6 +246,9 @@ def _one_step(task: Task, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _judged(misfit: float, floor: float, method: str, why: str) -> Judgement:
     """A row whose misfit fell to the observation's, nearly, or is still falling."""
     because = f" ({why})" if why else ""
+    if not math.isfinite(misfit):
+        sentence = f"failed: D returned NaN or infinity{because}"
+        return Judgement(InversionOutcome.FAILED, method, sentence)
     if misfit <= EXPLAINED * floor:
         return Judgement(InversionOutcome.EXPLAINED, method, words.explained(misfit) + because)
     return Judgement(InversionOutcome.UNFINISHED, method, words.unfinished(misfit) + because)

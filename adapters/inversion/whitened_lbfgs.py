@@ -43,6 +43,8 @@ SETTLED = 0.98
 LOSS_SCALE = 2.0**10
 """Keeps gradients of models in float16 from underflowing; a power of 2 changes no other digit."""
 
+LEAST_LOSS_SCALE = 2.0**-10
+
 
 @dataclass(frozen=True)
 class GaussianAround:
@@ -144,16 +146,28 @@ def _evaluated(
 ) -> tuple[
     Float[Tensor, " batch"], Float[Tensor, " batch"], Float[Tensor, "batch channels *cells"]
 ]:
-    """Loss, misfit and gradient; the loss is scaled down where a model in 16 bits overflows."""
+    """Loss, misfit and gradient; the loss is scaled down in rows in which a model in 16 bits
+    overflows on the way back. The others keep their gradient."""
+    loss, misfit, gradient = _scaled(losses, u, LOSS_SCALE)
     scale = LOSS_SCALE
-    while True:
-        with torch.enable_grad():
-            at = u.detach().requires_grad_(True)
-            loss, misfit = losses(at)
-            (gradient,) = torch.autograd.grad(scale * loss.sum(), at)
-        if bool(gradient.isfinite().all()) or scale < 1e-3:
-            return loss.detach().double(), misfit.detach().double(), gradient / scale
+    while scale > LEAST_LOSS_SCALE:
+        overflows = loss.isfinite() & ~gradient.flatten(1).isfinite().all(1)
+        if not bool(overflows.any()):
+            break
         scale /= 16
+        smaller = _scaled(losses, u, scale)[2]
+        gradient = where_rows(overflows, smaller, gradient)
+    return loss.double(), misfit.double(), gradient
+
+
+def _scaled(
+    losses: Callable[[Tensor], tuple[Tensor, Tensor]], u: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.enable_grad():
+        at = u.detach().requires_grad_(True)
+        loss, misfit = losses(at)
+        (gradient,) = torch.autograd.grad(scale * loss.sum(), at)
+    return loss.detach(), misfit.detach(), gradient / scale
 
 
 def whitening(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixpoint.adapters import Clip, EightBit, Jpeg, Masked, WhiteNoise, invert
+from fixpoint.adapters import Clip, EightBit, Jpeg, Masked, WhiteNoise, invert, invert_by_iteration
 from fixpoint.adapters.pictures.distortions import Blurred, CentreCrop
 from fixpoint.adapters.provenance.attribution_score import (
     LOWEST,
@@ -20,7 +20,9 @@ SIGNED = {"value_range": (-1, 1)}
 
 def scores_of(autoencoder, pictures, observation=None):
     return attribution_score(
-        invert(autoencoder, pictures, observation=observation, max_iterations=FEW, **SIGNED)
+        invert_by_iteration(
+            autoencoder, pictures, observation=observation, max_iterations=FEW, **SIGNED
+        )
     )
 
 
