@@ -25,6 +25,7 @@ from fixpoint.adapters.inversion.invert_picture import (
     invert_by_iteration,
     invert_by_paper,
 )
+from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.regularised import (
     EncoderPrior,
     OnPicture,
@@ -63,7 +64,9 @@ __all__ = [
     "EncoderPrior",
     "Identity",
     "Inversion",
+    "InversionOutcome",
     "Jpeg",
+    "Judgement",
     "LatentDiffusion",
     "Masked",
     "Observation",

@@ -93,10 +93,7 @@ def forbidden(modules: dict[str, str]) -> list[str]:
                     wrong.append(f"{module} imports {top}")
                 continue
             to_folder, to_inside = room(target)
-            if FLOORS.index(to_folder) > FLOORS.index(folder):
-                if module not in OPENED_FROM_BELOW:
-                    wrong.append(f"{module} imports {target}")
-            elif (
+            if FLOORS.index(to_folder) > FLOORS.index(folder) or (
                 folder == to_folder == "adapters"
                 and inside in MAY_IMPORT
                 and to_inside in {*MAY_IMPORT, "", "__init__"}
@@ -107,8 +104,6 @@ def forbidden(modules: dict[str, str]) -> list[str]:
 
 
 FLOORS = ("kernels", "fixpoint", "adapters")
-OPENED_FROM_BELOW = {"fixpoint.__main__"}
-"""`python -m fixpoint` starts the command line."""
 STANDARD = {"__future__", *__import__("sys").stdlib_module_names}
 
 

@@ -44,6 +44,9 @@ METHOD = "fixed-point iteration"
 
 UNKNOWN_FLOOR = 1.5 * LEVEL
 
+SLOW = 0.1
+"""Share of the residual that noise in the picture does not account for: E(D(.)) reaches it."""
+
 LAST_STEPS, STILL = 4, 0.85
 """A deviation that is left with this share of what it was so many steps before is at rest."""
 
@@ -151,6 +154,12 @@ def settled(
     refuted &= misfit.isfinite()
     unexplained = _at_rest(solution) & ~refuted & ~failed & (misfit > UNEXPLAINED * task.floor)
     unexplained &= _pixelwise(problem.observation, len(misfit))
+    # At rest with much of its residual left, a row was stopped by slow convergence, not by noise.
+    share = _residual_left(solution)
+    slow = unexplained & (share > SLOW)
+    refuted, unexplained = refuted | slow, unexplained & ~slow
+    for row in slow.nonzero()[:, 0].tolist():
+        task.why[row] = words.at_rest(float(share[row]))
     by_gradients, groups = _groups(
         task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
     )
@@ -193,6 +202,13 @@ def _misfits(task: Task, latent: Tensor) -> Float[Tensor, " batch"]:
     """One row at a time, as memory allows one."""
     rows = [_misfit(task, latent, row) for row in range(len(latent))]
     return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
+
+
+def _residual_left(solution: Solution) -> Float[Tensor, " batch"]:
+    """The least residual over the first one."""
+    curve = solution.history.residual_norm.double()
+    least = curve.nan_to_num(nan=torch.inf).amin(0)
+    return (least / curve[0].clamp(min=torch.finfo(torch.float64).tiny)).cpu()
 
 
 def _at_rest(solution: Solution) -> Bool[Tensor, " batch"]:

@@ -105,6 +105,14 @@ def refuted(share: float, steps: int) -> str:
     )
 
 
+def at_rest(share: float) -> str:
+    """Why a row that came to rest left the fixed-point iteration."""
+    return (
+        f"condition refuted: the iteration came to rest with {share:.0%} of its residual left, so "
+        "E(D(.)) hardly contracts here"
+    )
+
+
 def is_foreign(misfit: float, textured: bool = True) -> bool:
     """Whether a decoding is so far from the picture that it is another one; `textured`: what is
     left of the picture looks like one, and not like noise."""

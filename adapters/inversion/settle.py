@@ -38,6 +38,9 @@ from fixpoint.adapters.inversion.whitened_lbfgs import (
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.trees.rows import expand_rows
 
+SIMULATED = 16
+"""Pictures that are made with the noise of a row, to learn what it does to the encoder."""
+
 GRADIENT_STEPS = 150
 NOISY_STEPS = 25
 """Passes through the decoder and back: for pictures that it made, and for those with noise."""
@@ -117,17 +120,13 @@ def by_gradient(task: Task) -> Rows:
         _judged(float(misfit), float(floor), "whitened L-BFGS", why)
         for misfit, floor, why in zip(descent.misfit, task.floor, task.why, strict=True)
     ]
-    if bool(noisy.any()):
-        rows = noisy.nonzero()[:, 0].to(found.device)
-        part = task.select(rows)
-        near, sigma, textured = _near_encoder(part, found[rows])
-        found[rows] = near.latent
-        evaluations[rows.cpu()] += near.steps
-        for row, level, marked, why in zip(
-            rows.tolist(), sigma.tolist(), textured.tolist(), part.why, strict=True
-        ):
-            method = "whitened L-BFGS near the encoder's latent"
-            judgements[row] = _noisy(level, marked, method, why)
+    for row in noisy.nonzero()[:, 0].tolist():  # alone: each has noise of its own
+        at = torch.tensor([row], device=found.device)
+        near, sigma, textured = _near_encoder(task.select(at), found[at])
+        found[at] = near.latent
+        evaluations[row] += near.steps[0]
+        method = "whitened L-BFGS near the encoder's latent"
+        judgements[row] = _noisy(float(sigma), bool(textured), method, task.why[row])
     return Rows(found, evaluations, judgements)
 
 
@@ -149,12 +148,14 @@ def by_calibrated_steps(task: Task) -> Rows:
 
 def by_one_step(task: Task, latent: Tensor) -> Rows:
     """Unexplained rows, which the iteration left at `latent`."""
-    found, sigma, textured = _one_step(task, latent)
-    judgements = [
-        _noisy(level, marked, "one calibrated step", why)
-        for level, marked, why in zip(sigma.tolist(), textured.tolist(), task.why, strict=True)
-    ]
-    return Rows(found, torch.ones(len(found), dtype=torch.long), judgements)
+    parts, judgements = [latent[:0]], []
+    for row in range(len(latent)):  # alone: each has noise of its own
+        at = torch.tensor([row], device=latent.device)
+        found, sigma, textured = _one_step(task.select(at), latent[at])
+        parts.append(found)
+        method = "one calibrated step"
+        judgements.append(_noisy(float(sigma), bool(textured), method, task.why[row]))
+    return Rows(torch.cat(parts), torch.ones(len(latent), dtype=torch.long), judgements)
 
 
 def _fitted(task: Task) -> Descent:
@@ -183,8 +184,9 @@ def _near_encoder(task: Task, latent: Tensor) -> tuple[Descent, Tensor, Tensor]:
     sigma = residual.flatten(1).square().mean(1).sqrt().cpu() / task.freedom
     curvature = task.calibrated().curvature
     louder = noise_beside(decode, latent, residual, curvature)
+    photographs = task.photographs()[:SIMULATED]
     truth, start = calibration.known_pairs(
-        task.pair, task.photographs(), _resampled(residual, task.photographs()) / task.freedom
+        task.pair, photographs, _resampled(residual, photographs) / task.freedom
     )
     prior = GaussianAround(
         task.start,
@@ -235,8 +237,9 @@ def _one_step(task: Task, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     encode, decode = task.pair
     residual = task.image - decode(latent).clamp(-1, 1)
     sigma = residual.flatten(1).square().mean(1).sqrt().cpu() / task.freedom
-    noise = _resampled(residual, task.photographs()) / task.freedom
-    truth, start = calibration.known_pairs(task.pair, task.photographs(), noise)
+    photographs = task.photographs()[:SIMULATED]
+    noise = _resampled(residual, photographs) / task.freedom
+    truth, start = calibration.known_pairs(task.pair, photographs, noise)
     matrix = calibration.first_map(task.pair, truth, start)
     seen = task.observation.observe(decode(task.start), task.image)[0]
     found = task.start - apply_map(matrix, encode(seen) - task.start)
