@@ -67,5 +67,5 @@ def refuted_pair(*, gradients: bool = True) -> Autoencoder:
 def generated(autoencoder: Autoencoder, count: int = 3, side: int = 32) -> tuple[Tensor, Tensor]:
     """Latents of photographs, and what the autoencoder decodes them to."""
     with torch.no_grad():
-        truth = autoencoder.encode(example_photographs(side, count))
+        truth = autoencoder.encode(example_photographs(side, count=count))
         return truth, autoencoder.decode(truth)

@@ -286,9 +286,10 @@ def _rounded(pictures: Tensor) -> Tensor:
 
 
 def example_photographs(
-    height: int, width: int, count: int
+    height: int, width: int | None = None, *, count: int = PICTURES
 ) -> Float[Tensor, "count 3 height width"]:
     """Crops of the photograph that comes with the package, every second one mirrored."""
+    width = height if width is None else width
     whole = as_pictures(PHOTOGRAPH).values[0]
     for axis, size in ((-2, height), (-1, width)):
         while whole.shape[axis] < size:
@@ -325,7 +326,7 @@ def photographs_for(
             "photographs of a size that it takes"
         )
     count = max(LEAST_PICTURES, PICTURES * SIDE**2 // (height * width))
-    return example_photographs(height, width, min(PICTURES, count)).to(autoencoder.device)
+    return example_photographs(height, width, count=min(PICTURES, count)).to(autoencoder.device)
 
 
 _CALIBRATIONS: WeakKeyDictionary[Any, PairCalibration] = WeakKeyDictionary()

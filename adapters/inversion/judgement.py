@@ -15,7 +15,7 @@ FOREIGN_DB = 36.0
 """A decoding that comes no nearer to the picture than this is taken to be of another picture."""
 
 
-NOISY_DB = 33.0
+NOISY_DB = 28.0
 """The same where what is left is like white noise."""
 
 

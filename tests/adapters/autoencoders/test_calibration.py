@@ -167,7 +167,9 @@ def test_a_map_is_the_least_squares_fit():
 
 def test_the_mapped_error_is_of_pictures_that_the_maps_were_not_fitted_to():
     pair = halves()
-    photographs = example_photographs(8, 4)  # eight cells in each half: far too few for the maps
+    photographs = example_photographs(
+        8, count=4
+    )  # eight cells in each half: far too few for the maps
 
     def mapped(maps, photographs):
         truth, start = known_pairs(pair, photographs)
@@ -325,16 +327,16 @@ def test_a_missing_file_is_refused(tmp_path):
 @settings(deadline=None, max_examples=8)
 @given(side=st.integers(4, 300), count=st.integers(1, 5))
 def test_the_photographs_are_crops_on_the_range_of_pictures(side, count):
-    crops = example_photographs(side, count)
+    crops = example_photographs(side, count=count)
     assert crops.shape == (count, 3, side, side)
     assert float(crops.abs().max()) <= 1
-    assert crops.equal(example_photographs(side, count))
+    assert crops.equal(example_photographs(side, count=count))
     if count > 1 and side >= 32:
         assert not crops[0].equal(crops[1])
 
 
 def test_photographs_larger_than_the_one_in_the_package_are_made():
-    crops = example_photographs(1500, 1)
+    crops = example_photographs(1500, count=1)
     assert crops.shape == (1, 3, 1500, 1500)
     assert crops.isfinite().all()
 

@@ -336,7 +336,7 @@ def test_what_no_observation_announces_does_no_harm(autoencoder, crops, observe,
 
 
 def test_photographs_that_no_decoder_made_are_not_explained(autoencoder):
-    found = inverted(autoencoder, example_photographs(64, 2))
+    found = inverted(autoencoder, example_photographs(64, count=2))
     assert set(found.outcome) <= {InversionOutcome.FOREIGN, InversionOutcome.NOISE}
     assert InversionOutcome.FOREIGN in found.outcome
 
@@ -381,7 +381,7 @@ def test_a_run_cut_off_is_said_to_be_unfinished(autoencoder, crops):
     found = inverted(autoencoder, EightBit()(crops[1][:1]), max_iterations=1)
     assert found.outcome == (InversionOutcome.UNFINISHED,)
     assert found.status == (Status.MAX_ITERATIONS,)
-    assert "more iterations would help" in found.verdict[0]
+    assert "still coming nearer" in found.verdict[0]
 
 
 def test_rows_of_one_batch_go_different_ways(apart, apart_case):

@@ -97,7 +97,7 @@ def test_a_judgement_prints_as_its_sentence():
         (
             words.unfinished(1.5 * LEVEL),
             "not finished: D(latent) is 1.50 of 255 levels from the picture, and was still coming "
-            "nearer; more iterations would help",
+            "nearer when the run ended",
         ),
         (
             words.refuted(0.47, 3),

@@ -71,7 +71,7 @@ def noisy(autoencoder, truth):
 @pytest.fixture(scope="module")
 def foreign(autoencoder):
     """Photographs, which the pair draws in coarse cells alone."""
-    return task_of(autoencoder, EightBit()(example_photographs(32, 8)[4:7]))
+    return task_of(autoencoder, EightBit()(example_photographs(32, count=8)[4:7]))
 
 
 def errors(latent, truth):
