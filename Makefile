@@ -14,7 +14,7 @@ demo: $(READY)
 test: $(READY)  # one process a core, each with one thread of its own
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-test-quick: $(READY)  # two tests of every file, none of them slow
+test-quick: $(READY)  # one test of every file, none of them slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --quick
 
 coverage: $(READY)  # branches of the three rooms; the last line is the figure in per cent

@@ -15,11 +15,11 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error::fixpoint.TheoremWarning")
 
 
-QUICK_TESTS_A_FILE = 2
+QUICK_TESTS_A_FILE = 1
 
 
 def pytest_addoption(parser):
-    parser.addoption("--quick", action="store_true", help="two tests a file, none marked slow")
+    parser.addoption("--quick", action="store_true", help="one test a file, none marked slow")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         claim = item.path, item.originalname  # one for all its parameters
         fast = claim not in seen and item.get_closest_marker("slow") is None
+        fast = fast and "benchmarks" not in item.path.parts
         fast = fast and taken.get(item.path, 0) < QUICK_TESTS_A_FILE
         (kept if fast else left_out).append(item)
         seen.add(claim)

@@ -7,6 +7,7 @@ from fixpoint.adapters.commands.main import main
 pytestmark = pytest.mark.usefixtures("no_network")
 
 
+@pytest.mark.slow
 def test_demo_prints_draws_and_writes_its_table(tmp_path, capsys):
     arguments = ["--gradient-steps", "5", "--evaluations", "8", "--out", str(tmp_path / "d")]
     assert main(["demo", *arguments, "--json", str(tmp_path / "demo.json")]) == 0

@@ -33,6 +33,7 @@ from fixpoint.monitors import Monitor
 from fixpoint.stop import StopRule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_killed_run_resumes_bit_for_bit(name, tmp_path):
     whole = run(iterator=METHODS[name])

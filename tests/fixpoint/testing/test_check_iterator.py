@@ -54,6 +54,7 @@ def test_every_iterator_of_the_library_passes(check):
     check()
 
 
+@pytest.mark.slow
 @given(
     iterator=iterators(2.0, methods=(ForwardStep, InertialKM)).filter(
         lambda iterator: iterator.step_size >= 0.1
