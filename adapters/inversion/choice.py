@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -21,7 +22,6 @@ from fixpoint.adapters.inversion.look import Look
 from fixpoint.adapters.inversion.problem import InversionProblem
 from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.inversion.settle import (
-    EXPLAINED,
     LEAST_FLOOR,
     UNEXPLAINED,
     Task,
@@ -82,8 +82,8 @@ def _pixelwise(observation: Observation, batch: int) -> Bool[Tensor, " batch"]:
 
 
 def can_be_settled(autoencoder: Autoencoder, observation: Observation) -> bool:
-    """Whether other methods know what to do: RGB pictures of which nothing is hidden, in a model of
-    32 bits, or of 16 whose rounding stays below the first steps."""
+    """Whether other methods know what to do: RGB pictures of which nothing is hidden, seen with
+    noise whose level is known."""
     return (
         autoencoder.medium == "picture"
         and autoencoder.sample_channels == 3
@@ -106,8 +106,11 @@ def judged(problem: InversionProblem, solution: Solution) -> Rows:
         ]
         return Rows(latent, evaluations, judgements)
     task = _task(problem, [""] * len(latent))
-    misfit = _misfits(task, latent)
-    return Rows(latent, evaluations, _of_the_iteration(solution, misfit, task.floor))
+    decoded = _decoded(problem, latent)
+    judgements = _of_the_iteration(
+        solution, _misfits(task, decoded), task.floor, _at_rest(solution)
+    )
+    return Rows(latent, evaluations, judgements, decoded)
 
 
 def by_gradients_alone(
@@ -117,16 +120,9 @@ def by_gradients_alone(
     batch = len(problem.values)
     task = _task(problem, [""] * batch)
     groups = _groups(task, torch.arange(batch), problem.autoencoder, "always", memory_budget)[1]
-    parts = []
-    for group in tqdm(groups, disable=not progress, desc="gradient steps"):
-        part = task.select(group.to(task.start.device))
-        with frozen(problem.autoencoder.parameters()):
-            parts.append(by_gradient(part))
-    return Rows(
-        torch.cat([task.start[:0], *(each.latent for each in parts)]),
-        torch.cat([torch.zeros(0, dtype=torch.long), *(each.evaluations for each in parts)]),
-        [judgement for each in parts for judgement in each.judgements],
-    )
+    unjudged = [Judgement(InversionOutcome.UNJUDGED, METHOD, "")] * batch
+    rows = Rows(task.start.clone(), torch.zeros(batch, dtype=torch.long), unjudged)
+    return _carried_out(problem, task, [(group, by_gradient) for group in groups], rows, progress)
 
 
 def settled(
@@ -145,14 +141,13 @@ def settled(
         progress: show a bar of the rows that are settled.
     """
     latent = solution.z.clone()
-    evaluations = solution.evaluations.cpu().clone()
-    task = _task(problem, _reasons(solution))
-    misfit = _misfits(task, latent)
-    judgements = _of_the_iteration(solution, misfit, task.floor)
-    failed = ~misfit.isfinite()
+    decoded = _decoded(problem, latent)
+    task = _task(problem, [_reason(solution, row) for row in range(len(latent))])
+    misfit, rest = _misfits(task, decoded), _at_rest(solution)
+    judgements = _of_the_iteration(solution, misfit, task.floor, rest)
     refuted = torch.tensor([status in _REFUTING for status in solution.status], dtype=torch.bool)
     refuted &= misfit.isfinite()
-    unexplained = _at_rest(solution) & ~refuted & ~failed & (misfit > UNEXPLAINED * task.floor)
+    unexplained = rest & ~refuted & misfit.isfinite() & (misfit > UNEXPLAINED * task.floor)
     unexplained &= _pixelwise(problem.observation, len(misfit))
     # At rest with much of its residual left, a row was stopped by slow convergence, not by noise.
     share = _residual_left(solution)
@@ -164,20 +159,36 @@ def settled(
         task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
     )
     settle = by_gradient if by_gradients else by_calibrated_steps
-    work: list[tuple[Tensor, Callable[[Task], Rows]]] = [(group, settle) for group in groups]
+    work: list[_Work] = [(group, settle) for group in groups]
     for group in unexplained.nonzero()[:, 0].split(_rows_at_once(task)):
         if len(group):
             left = latent[group.to(latent.device)]
             work.append((group, partial(by_one_step, latent=left)))
-    for group, method in tqdm(work, disable=not progress or not work, desc="rows of their own"):
-        at = group.to(latent.device)
+    rows = Rows(latent, solution.evaluations.cpu().clone(), judgements, decoded)
+    return _carried_out(problem, task, work, rows, progress)
+
+
+_Work = tuple[Tensor, Callable[[Task], Rows]]
+"""Rows, by their indices, and the method that settles them."""
+
+
+def _carried_out(
+    problem: InversionProblem, task: Task, work: Sequence[_Work], rows: Rows, progress: bool
+) -> Rows:
+    """`rows` with those of the work settled; latents, evaluations and decodings are overwritten."""
+    judgements = list(rows.judgements)
+    shown = progress and len(work) > 0
+    for group, method in tqdm(work, disable=not shown, desc="rows of their own"):
+        at = group.to(rows.latent.device)
         with frozen(problem.autoencoder.parameters()):
-            rows = method(task.select(at))
-        latent[at] = rows.latent
-        evaluations[group] += rows.evaluations
-        for row, each in zip(group.tolist(), rows.judgements, strict=True):
+            found = method(task.select(at))
+        rows.latent[at] = found.latent
+        rows.evaluations[group] += found.evaluations
+        if rows.decoded is not None:
+            rows.decoded[at] = _decoded(problem, found.latent)
+        for row, each in zip(group.tolist(), found.judgements, strict=True):
             judgements[row] = each
-    return Rows(latent, evaluations, judgements)
+    return replace(rows, judgements=judgements)
 
 
 def _task(problem: InversionProblem, why: list[str]) -> Task:
@@ -198,9 +209,16 @@ def _task(problem: InversionProblem, why: list[str]) -> Task:
 
 
 @torch.no_grad()
-def _misfits(task: Task, latent: Tensor) -> Float[Tensor, " batch"]:
-    """One row at a time, as memory allows one."""
-    rows = [_misfit(task, latent, row) for row in range(len(latent))]
+def _decoded(problem: InversionProblem, latent: Tensor) -> Tensor:
+    return problem.autoencoder.decode(latent)
+
+
+def _misfits(task: Task, decoded: Tensor) -> Float[Tensor, " batch"]:
+    """One row after the other: the sums are in float64."""
+    rows = [
+        task.select(torch.tensor([row], device=decoded.device)).misfit(decoded[row : row + 1])
+        for row in range(len(decoded))
+    ]
     return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.float64)
 
 
@@ -226,44 +244,32 @@ def _at_rest(solution: Solution) -> Bool[Tensor, " batch"]:
     return torch.tensor(rest, dtype=torch.bool)
 
 
-def _misfit(task: Task, latent: Tensor, row: int) -> Tensor:
-    at = torch.tensor([row], device=latent.device)
-    return task.select(at).misfit(task.pair[1](latent[at]))
+def _reason(solution: Solution, row: int) -> str:
+    """Why the row left the iteration; empty where it did not."""
+    status, look = solution.status[row], Look()
+    if status is Status.DIVERGED:
+        return f"condition refuted: {status.message}"
+    if status is not Status.REFUTED:
+        return ""
+    curve = solution.history.residual_norm[: look.steps + 1, row]
+    return words.refuted(float(curve[1:].min() / curve[0]), look.steps)
 
 
-def _reasons(solution: Solution) -> list[str]:
-    look = Look()
-    residuals = solution.history.residual_norm
-    reasons = []
-    for row, status in enumerate(solution.status):
-        if status is Status.DIVERGED:
-            reasons.append(f"condition refuted: {status.message}")
-        if status is not Status.REFUTED:
-            reasons += [""] * (row + 1 - len(reasons))
-            continue
-        of_row = residuals[: look.steps + 1, row]
-        reasons.append(words.refuted(float(of_row[1:].min() / of_row[0]), look.steps))
-    return reasons
-
-
-def _of_the_iteration(solution: Solution, misfits: Tensor, floors: Tensor) -> list[Judgement]:
+def _of_the_iteration(
+    solution: Solution, misfits: Tensor, floors: Tensor, rest: Tensor
+) -> list[Judgement]:
     judgements = []
-    rest = _at_rest(solution)
     for row, status in enumerate(solution.status):
         misfit, floor = float(misfits[row]), float(floors[row])
         if not math.isfinite(misfit) or status is Status.NONFINITE:
-            outcome, sentence = InversionOutcome.FAILED, "failed: E(D(.)) returned NaN or infinity"
+            judgement = words.failed("E(D(.)) returned NaN or infinity", METHOD)
         elif status is Status.DIVERGED:
-            outcome, sentence = InversionOutcome.FAILED, f"failed: {status.message}"
-        elif misfit <= EXPLAINED * floor:
-            outcome, sentence = InversionOutcome.EXPLAINED, words.explained(misfit)
-        elif not bool(rest[row]):
-            outcome, sentence = InversionOutcome.UNFINISHED, words.unfinished(misfit)
-        elif words.is_foreign(misfit):
-            outcome, sentence = InversionOutcome.FOREIGN, words.foreign(misfit)
+            judgement = words.failed(status.message, METHOD)
+        elif misfit <= words.EXPLAINED * floor or not bool(rest[row]):
+            judgement = words.by_misfit(misfit, floor, METHOD)
         else:
-            outcome, sentence = InversionOutcome.NOISE, words.noise(misfit)
-        judgements.append(Judgement(outcome, METHOD, sentence))
+            judgement = words.by_noise(misfit, True, METHOD)
+        judgements.append(judgement)
     return judgements
 
 
@@ -316,5 +322,5 @@ def _bytes_of_a_step(task: Task, autoencoder: Autoencoder) -> int | None:
             loss = (task.pair[1](at) - task.image[:1]).square().sum()
             (gradient,) = torch.autograd.grad(loss, at)
     except (RuntimeError, NotImplementedError, TypeError):
-        return None
+        return None  # what autograd raises where D leaves its graph, or has no derivative
     return memory.added or 0 if bool((gradient != 0).any()) else None

@@ -14,9 +14,11 @@ LEVEL = 2 / 255
 FOREIGN_DB = 36.0
 """A decoding that comes no nearer to the picture than this is taken to be of another picture."""
 
-
 NOISY_DB = 28.0
 """The same where what is left is like white noise."""
+
+EXPLAINED = 1.25
+"""Misfit over the observation's noise, up to which a row is explained."""
 
 
 class InversionOutcome(Enum):
@@ -68,6 +70,35 @@ class Judgement:
         return self.sentence
 
 
+def by_misfit(misfit: float, floor: float, method: str, why: str = "") -> Judgement:
+    """A row whose misfit fell to the observation's, or did not yet.
+
+    Args:
+        misfit, floor: root mean squares on [-1, 1]: of D(z) - x, and what the observation leaves.
+        method: what made the latent.
+        why: by this method; said in brackets.
+    """
+    if misfit <= EXPLAINED * floor:
+        outcome, sentence = InversionOutcome.EXPLAINED, explained(misfit)
+    else:
+        outcome, sentence = InversionOutcome.UNFINISHED, unfinished(misfit)
+    return Judgement(outcome, method, sentence + _because(why))
+
+
+def by_noise(level: float, textured: bool, method: str, why: str = "") -> Judgement:
+    """A row that would come no nearer; `level` and `textured`: of what is left of the picture."""
+    if is_foreign(level, textured):
+        outcome, sentence = InversionOutcome.FOREIGN, foreign(level)
+    else:
+        outcome, sentence = InversionOutcome.NOISE, noise(level)
+    return Judgement(outcome, method, sentence + _because(why))
+
+
+def failed(reason: str, method: str, why: str = "") -> Judgement:
+    """A row without a result."""
+    return Judgement(InversionOutcome.FAILED, method, f"failed: {reason}{_because(why)}")
+
+
 def explained(misfit: float) -> str:
     """The sentence of a picture whose misfit (root mean square on [-1, 1]) is the observation's."""
     return f"explained by the observation: D(latent) is {_levels(misfit)} from the picture"
@@ -117,6 +148,10 @@ def is_foreign(misfit: float, textured: bool = True) -> bool:
     """Whether a decoding is so far from the picture that it is another one; `textured`: what is
     left of the picture looks like one, and not like noise."""
     return not _psnr_db(misfit) >= (FOREIGN_DB if textured else NOISY_DB)  # NaN is foreign
+
+
+def _because(why: str) -> str:
+    return f" ({why})" if why else ""
 
 
 def _psnr_db(misfit: float) -> float:

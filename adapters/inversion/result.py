@@ -128,7 +128,7 @@ def finish(
     solution: Solution | None = None,
 ) -> Inversion:
     """The result, with the reconstruction."""
-    decoded = autoencoder.decode(rows.latent)
+    decoded = autoencoder.decode(rows.latent) if rows.decoded is None else rows.decoded
     return Inversion(
         latent=rows.latent,
         picture=values,

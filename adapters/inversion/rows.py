@@ -19,8 +19,10 @@ class Rows:
         latent: of every row.
         evaluations: of E(D(.)), or passes through D and back.
         judgements: one a row.
+        decoded: D(latent), where it was computed on the way.
     """
 
     latent: Float[Tensor, "batch channels *cells"]
     evaluations: Int[Tensor, " batch"]
     judgements: Sequence[Judgement]
+    decoded: Float[Tensor, "batch *sample"] | None = None

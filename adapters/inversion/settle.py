@@ -48,8 +48,8 @@ NOISY_STEPS = 25
 LEAST_FLOOR = 0.1 * LEVEL
 """Misfit that is taken for none where the observation has no noise."""
 
-EXPLAINED, UNEXPLAINED = 1.25, 2.0
-"""Misfit over the observation's noise, up to which a row is explained, and from which it is not."""
+UNEXPLAINED = 2.0
+"""Misfit over the observation's noise, from which a row is not explained."""
 
 CAUTION = 4.0
 """Of sigma: what a misfit says of the noise along the directions that D can draw is uncertain."""
@@ -117,16 +117,20 @@ def by_gradient(task: Task) -> Rows:
     high = descent.misfit.cpu() > UNEXPLAINED * task.floor
     noisy = descent.stands.cpu() & high
     judgements = [
-        _judged(float(misfit), float(floor), "whitened L-BFGS", why)
+        words.by_misfit(float(misfit), float(floor), "whitened L-BFGS", why)
+        if bool(misfit.isfinite())
+        else words.failed("D returned NaN or infinity", "whitened L-BFGS", why)
         for misfit, floor, why in zip(descent.misfit, task.floor, task.why, strict=True)
     ]
     for row in noisy.nonzero()[:, 0].tolist():  # alone: each has noise of its own
         at = torch.tensor([row], device=found.device)
-        near, sigma, textured = _near_encoder(task.select(at), found[at])
+        alone = task.select(at)
+        noise = _noise_left(alone, found[at])
+        near = _near_encoder(alone, found[at], noise)
         found[at] = near.latent
         evaluations[row] += near.steps[0]
         method = "whitened L-BFGS near the encoder's latent"
-        judgements[row] = _noisy(float(sigma), bool(textured), method, task.why[row])
+        judgements[row] = noise.judgement(method, task.why[row])
     return Rows(found, evaluations, judgements)
 
 
@@ -151,10 +155,10 @@ def by_one_step(task: Task, latent: Tensor) -> Rows:
     parts, judgements = [latent[:0]], []
     for row in range(len(latent)):  # alone: each has noise of its own
         at = torch.tensor([row], device=latent.device)
-        found, sigma, textured = _one_step(task.select(at), latent[at])
-        parts.append(found)
-        method = "one calibrated step"
-        judgements.append(_noisy(float(sigma), bool(textured), method, task.why[row]))
+        alone = task.select(at)
+        noise = _noise_left(alone, latent[at])
+        parts.append(_one_step(alone, noise))
+        judgements.append(noise.judgement("one calibrated step", task.why[row]))
     return Rows(torch.cat(parts), torch.ones(len(latent), dtype=torch.long), judgements)
 
 
@@ -175,33 +179,46 @@ def _fitted(task: Task) -> Descent:
     )
 
 
-def _near_encoder(task: Task, latent: Tensor) -> tuple[Descent, Tensor, Tensor]:
-    """With the noise that is left at `latent`: the descent, the noise of every row, and whether it
-    has a texture."""
-    decode = task.pair[1]
-    with torch.no_grad():
-        residual = task.image - decode(latent).clamp(-1, 1)
+@dataclass(frozen=True)
+class _NoiseLeft:
+    """What a fit leaves of one row's picture, and what noise like it does to the encoder.
+
+    Attributes:
+        residual: x - D(z), (1, 3, height, width).
+        sigma: the root mean square of the noise, from the residual.
+        truth, start: z* and E(x) of pictures that the pair made, with noise like it in x.
+    """
+
+    residual: Tensor
+    sigma: Tensor
+    truth: Tensor
+    start: Tensor
+
+    def judgement(self, method: str, why: str) -> Judgement:
+        textured = bool(_has_texture(self.residual))
+        return words.by_noise(float(self.sigma), textured, method, why)
+
+
+@torch.no_grad()
+def _noise_left(task: Task, latent: Tensor) -> _NoiseLeft:
+    """Of one row, whose fit is `latent`."""
+    residual = task.image - task.pair[1](latent).clamp(-1, 1)
     sigma = residual.flatten(1).square().mean(1).sqrt().cpu() / task.freedom
-    curvature = task.calibrated().curvature
-    louder = noise_beside(decode, latent, residual, curvature)
     photographs = task.photographs()[:SIMULATED]
-    truth, start = calibration.known_pairs(
-        task.pair, photographs, _resampled(residual, photographs) / task.freedom
-    )
+    noise = _resampled(residual, photographs) / task.freedom
+    return _NoiseLeft(residual, sigma, *calibration.known_pairs(task.pair, photographs, noise))
+
+
+def _near_encoder(task: Task, latent: Tensor, noise: _NoiseLeft) -> Descent:
+    """Descent with the noise that is left at `latent`."""
+    decode, curvature = task.pair[1], task.calibrated().curvature
+    louder = noise_beside(decode, latent, noise.residual, curvature)
     prior = GaussianAround(
         task.start,
-        _precision(calibration.covariance(start - truth)),
-        (CAUTION * louder * sigma).to(latent.device),
+        _precision(calibration.covariance(noise.start - noise.truth)),
+        (CAUTION * louder * noise.sigma).to(latent.device),
     )
-    descent = descend(
-        decode,
-        task.image,
-        task.start,
-        curvature,
-        steps=NOISY_STEPS,
-        prior=prior,
-    )
-    return descent, sigma, _has_texture(residual)
+    return descend(decode, task.image, task.start, curvature, steps=NOISY_STEPS, prior=prior)
 
 
 @torch.no_grad()
@@ -232,36 +249,12 @@ def _mapped(task: Task) -> tuple[Tensor, int, Tensor]:
 
 
 @torch.no_grad()
-def _one_step(task: Task, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """E(x) - M T E(x), M fitted to pictures with the noise that is left at `latent`."""
+def _one_step(task: Task, noise: _NoiseLeft) -> Tensor:
+    """E(x) - M T E(x), M fitted to pictures with the noise that is left of the row."""
     encode, decode = task.pair
-    residual = task.image - decode(latent).clamp(-1, 1)
-    sigma = residual.flatten(1).square().mean(1).sqrt().cpu() / task.freedom
-    photographs = task.photographs()[:SIMULATED]
-    noise = _resampled(residual, photographs) / task.freedom
-    truth, start = calibration.known_pairs(task.pair, photographs, noise)
-    matrix = calibration.first_map(task.pair, truth, start)
+    matrix = calibration.first_map(task.pair, noise.truth, noise.start)
     seen = task.observation.observe(decode(task.start), task.image)[0]
-    found = task.start - apply_map(matrix, encode(seen) - task.start)
-    return found, sigma, _has_texture(residual)
-
-
-def _judged(misfit: float, floor: float, method: str, why: str) -> Judgement:
-    """A row whose misfit fell to the observation's, nearly, or is still falling."""
-    because = f" ({why})" if why else ""
-    if not math.isfinite(misfit):
-        sentence = f"failed: D returned NaN or infinity{because}"
-        return Judgement(InversionOutcome.FAILED, method, sentence)
-    if misfit <= EXPLAINED * floor:
-        return Judgement(InversionOutcome.EXPLAINED, method, words.explained(misfit) + because)
-    return Judgement(InversionOutcome.UNFINISHED, method, words.unfinished(misfit) + because)
-
-
-def _noisy(level: float, textured: bool, method: str, why: str) -> Judgement:
-    because = f" ({why})" if why else ""
-    if words.is_foreign(level, textured):
-        return Judgement(InversionOutcome.FOREIGN, method, words.foreign(level) + because)
-    return Judgement(InversionOutcome.NOISE, method, words.noise(level) + because)
+    return task.start - apply_map(matrix, encode(seen) - task.start)
 
 
 def _has_texture(residual: Tensor) -> Bool[Tensor, " batch"]:
@@ -279,12 +272,12 @@ def _precision(spread: Tensor) -> Tensor:
 
 
 def _resampled(residual: Tensor, photographs: Tensor) -> Tensor:
-    """Noise for pictures of another size, from what is left of the rows: rows, places and signs are
+    """Noise for pictures of another size, from what is left of rows: rows, places and signs are
     drawn anew, so that nothing of the rows' own content stands where it stood."""
     draws = torch.Generator().manual_seed(0)
-    count, side = len(photographs), photographs.shape[-1]
+    count, (rows, columns) = len(photographs), photographs.shape[-2:]
     height, width = residual.shape[-2:]
-    repeats = (1, -(-side // height), -(-side // width))
+    repeats = (1, -(-rows // height), -(-columns // width))
     parts = []
     for _ in range(count):
         row = int(torch.randint(0, len(residual), (), generator=draws))
@@ -292,5 +285,5 @@ def _resampled(residual: Tensor, photographs: Tensor) -> Tensor:
         right = 8 * int(torch.randint(0, max(1, width // 8), (), generator=draws))
         sign = 1 - 2 * int(torch.randint(0, 2, (), generator=draws))
         moved = residual[row].roll((down, right), (-2, -1)).repeat(*repeats)
-        parts.append(sign * moved[:, :side, :side])
+        parts.append(sign * moved[:, :rows, :columns])
     return torch.stack(parts).to(photographs)

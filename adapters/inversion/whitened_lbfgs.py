@@ -36,7 +36,6 @@ LOOK = 25
 STANDING = 0.85
 """A misfit that falls to no less than this share within `LOOK` steps stands."""
 
-
 SETTLED = 0.98
 """A loss that falls to no less than this share within `LOOK` steps has settled."""
 

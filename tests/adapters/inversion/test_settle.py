@@ -240,6 +240,12 @@ def test_one_calibrated_step_is_better_than_the_encoder_under_noise(noisy, truth
         assert each.method == "one calibrated step"
 
 
+def test_simulated_pictures_need_not_be_square(noisy, truth):
+    oblong = replace(noisy, photographs=lambda: example_photographs(32, 64, count=8))
+    rows = by_one_step(oblong, truth)
+    assert (errors(rows.latent, truth) < errors(noisy.start, truth)).all()
+
+
 def test_what_looks_like_a_picture_is_taken_for_another_and_white_noise_for_noise(task):
     left = task.start  # far from x, and what is left of x is smooth
     assert {each.outcome for each in by_one_step(task, left).judgements} == {
