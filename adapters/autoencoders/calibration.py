@@ -204,7 +204,7 @@ def known_pairs(
 @torch.no_grad()
 def first_map(pair: Pair, truth: Tensor, start: Tensor) -> Float[Tensor, "channels channels"]:
     """M_1 of latents that are known."""
-    return _least_squares(_residual(pair, start, start), start - truth)
+    return least_squares(_residual(pair, start, start), start - truth)
 
 
 @torch.no_grad()
@@ -240,7 +240,7 @@ def _fit(pair: Pair, start: Tensor, truth: Tensor) -> list[Tensor]:
     z = start
     for _ in range(STEPS):
         residual = _residual(pair, z, start)
-        maps.append(_least_squares(residual, z - truth))
+        maps.append(least_squares(residual, z - truth))
         z = z - apply_map(maps[-1], residual)
     return maps
 
@@ -258,7 +258,7 @@ def _residual(pair: Pair, z: Tensor, start: Tensor) -> Tensor:
     return encode(_rounded(decode(z))) - start
 
 
-def _least_squares(residual: Tensor, error: Tensor) -> Tensor:
+def least_squares(residual: Tensor, error: Tensor) -> Tensor:
     """The matrix M of least sum over cells of |M residual - error|^2, with a ridge."""
     a, b = _by_cell(residual), _by_cell(error)
     normal = a @ a.T

@@ -19,6 +19,7 @@ from fixpoint.adapters.inversion import judgement as words
 from fixpoint.adapters.inversion.backward_pass import frozen
 from fixpoint.adapters.inversion.judgement import LEVEL, InversionOutcome, Judgement
 from fixpoint.adapters.inversion.look import Look
+from fixpoint.adapters.inversion.most_probable import by_codec, by_codec_step, by_noise, codecs_of
 from fixpoint.adapters.inversion.problem import InversionProblem
 from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.inversion.settle import (
@@ -120,14 +121,36 @@ def by_gradients_alone(
     batch = len(problem.values)
     task = _task(problem, [""] * batch)
     groups = _groups(task, torch.arange(batch), problem.autoencoder, "always", memory_budget)[1]
+    through_codec = _through_codec(task)
     unjudged = [Judgement(InversionOutcome.UNJUDGED, METHOD, "")] * batch
     rows = Rows(task.start.clone(), torch.zeros(batch, dtype=torch.long), unjudged)
-    return _carried_out(problem, task, [(group, by_gradient) for group in groups], rows, progress)
+    work: list[_Work] = []
+    for group in groups:
+        coded = through_codec[group]
+        work += [(group[~coded], by_gradient), (group[coded], by_codec)]
+    return _carried_out(problem, task, work, rows, progress)
+
+
+def handed_over(
+    problem: InversionProblem, gradients: Gradients, memory_budget: int | None
+) -> Bool[Tensor, " batch"]:
+    """The rows of which a codec is known and that gradients can fit to what it left."""
+    task = _task(problem, [""] * len(problem.values))
+    rows = _through_codec(task)
+    if gradients == "never" or not bool(rows.any()):
+        return torch.zeros_like(rows)
+    possible, _ = _groups(task, rows.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget)
+    return rows & possible
+
+
+def _through_codec(task: Task) -> Bool[Tensor, " batch"]:
+    return torch.tensor([codec is not None for codec in task.codecs], dtype=torch.bool)
 
 
 def settled(
     problem: InversionProblem,
     solution: Solution,
+    handed: Bool[Tensor, " batch"],
     gradients: Gradients,
     memory_budget: int | None,
     progress: bool,
@@ -137,6 +160,7 @@ def settled(
     Args:
         problem: what was inverted.
         solution: the run.
+        handed: rows that the run left out, see `handed_over`.
         gradients, memory_budget: see `invert`.
         progress: show a bar of the rows that are settled.
     """
@@ -146,8 +170,9 @@ def settled(
     misfit, rest = _misfits(task, decoded), _at_rest(solution)
     judgements = _of_the_iteration(solution, misfit, task.floor, rest)
     refuted = torch.tensor([status in _REFUTING for status in solution.status], dtype=torch.bool)
-    refuted &= misfit.isfinite()
-    unexplained = rest & ~refuted & misfit.isfinite() & (misfit > UNEXPLAINED * task.floor)
+    refuted &= misfit.isfinite() & ~handed
+    unexplained = rest & ~refuted & ~handed & misfit.isfinite()
+    unexplained &= misfit > UNEXPLAINED * task.floor
     unexplained &= _pixelwise(problem.observation, len(misfit))
     # At rest with much of its residual left, a row was stopped by slow convergence, not by noise.
     share = _residual_left(solution)
@@ -158,12 +183,18 @@ def settled(
     by_gradients, groups = _groups(
         task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
     )
+    through_codec = _through_codec(task)
     settle = by_gradient if by_gradients else by_calibrated_steps
-    work: list[_Work] = [(group, settle) for group in groups]
-    for group in unexplained.nonzero()[:, 0].split(_rows_at_once(task)):
-        if len(group):
-            left = latent[group.to(latent.device)]
-            work.append((group, partial(by_one_step, latent=left)))
+    work: list[_Work] = []
+    for group in groups:
+        coded = through_codec[group]
+        work += [(group[~coded], settle), (group[coded], by_codec_step)]
+    by_gradients, groups = _groups(
+        task, unexplained.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
+    )
+    step = by_noise if by_gradients else by_one_step
+    work += [(group, partial(step, latent=latent[group.to(latent.device)])) for group in groups]
+    work += [(group, by_codec) for group in handed.nonzero()[:, 0].split(_rows_at_once(task))]
     rows = Rows(latent, solution.evaluations.cpu().clone(), judgements, decoded)
     return _carried_out(problem, task, work, rows, progress)
 
@@ -177,6 +208,7 @@ def _carried_out(
 ) -> Rows:
     """`rows` with those of the work settled; latents, evaluations and decodings are overwritten."""
     judgements = list(rows.judgements)
+    work = [(group, method) for group, method in work if len(group)]
     shown = progress and len(work) > 0
     for group, method in tqdm(work, disable=not shown, desc="rows of their own"):
         at = group.to(rows.latent.device)
@@ -205,6 +237,7 @@ def _task(problem: InversionProblem, why: list[str]) -> Task:
         why=why,
         calibrated=lambda: calibration_of(autoencoder, values),
         photographs=lambda: photographs_for(autoencoder, values),
+        codecs=codecs_of(problem.history, len(values)),
     )
 
 
@@ -252,6 +285,8 @@ def _reason(solution: Solution, row: int) -> str:
     if status is not Status.REFUTED:
         return ""
     curve = solution.history.residual_norm[: look.steps + 1, row]
+    if len(curve) <= look.steps:  # handed over before
+        return ""
     return words.refuted(float(curve[1:].min() / curve[0]), look.steps)
 
 

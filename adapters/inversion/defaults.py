@@ -11,6 +11,7 @@ from fixpoint.adapters.inversion.regularised import unshrunk
 from fixpoint.adapters.pictures.composed_observations import PerRow
 from fixpoint.adapters.pictures.observations import EightBit, Observation, RoundingCells
 from fixpoint.adapters.pictures.pictures import Pictures
+from fixpoint.adapters.pictures.webp import WebP
 from fixpoint.iterator import Iterator
 from fixpoint.iterators import Anderson, ForwardStep
 from fixpoint.stop import Divergence, NoiseFloor, Stagnation, StopRule
@@ -26,6 +27,14 @@ def default_observation(observation: Observation, dtype: torch.dtype) -> Observa
         return PerRow([default_observation(each, dtype) for each in observation.observations])
     sixteen = dtype in (torch.float16, torch.bfloat16)
     return RoundingCells() if type(observation) is EightBit and not sixteen else observation
+
+
+def repeatable(observation: Observation, dtype: torch.dtype) -> Observation:
+    """What the operator repeats of it. WebP's decisions jump with every pixel; what they did to the
+    picture is noise to the iteration."""
+    if isinstance(observation, PerRow):
+        return PerRow([repeatable(each, dtype) for each in observation.observations])
+    return default_observation(EightBit(), dtype) if isinstance(observation, WebP) else observation
 
 
 def default_iterator(observation: Observation, dtype: torch.dtype = torch.float32) -> Iterator[Any]:

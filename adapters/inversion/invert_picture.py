@@ -17,6 +17,7 @@ from fixpoint.adapters.inversion.choice import (
     by_gradients_alone,
     can_be_settled,
     check_gradients,
+    handed_over,
     judged,
     settled,
 )
@@ -26,9 +27,10 @@ from fixpoint.adapters.inversion.defaults import (
     default_observation,
     default_stop,
     regularised_stop,
+    repeatable,
 )
 from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
-from fixpoint.adapters.inversion.look import Look
+from fixpoint.adapters.inversion.look import HandedOver, Look
 from fixpoint.adapters.inversion.problem import InversionProblem
 from fixpoint.adapters.inversion.reading import check_observation, readable
 from fixpoint.adapters.inversion.regularised import Prior, RegularisedInversion, regularised
@@ -120,19 +122,20 @@ def invert(
             )
         rows, solution = by_gradients_alone(problem, memory_budget, progress), None
     else:
+        handed = handed_over(problem, gradients, memory_budget) if settles else None
         solution = _iterated(
             problem,
             iterator,
             max_iterations=max_iterations,
             rtol=rtol,
             stop=stop,
-            looks=settles,
+            looks=() if handed is None else (HandedOver(rows=handed), Look()),
             keep=keep,
             callback=callback,
             progress=progress,
         )
-        if settles:
-            rows = settled(problem, solution, gradients, memory_budget, progress)
+        if handed is not None:
+            rows = settled(problem, solution, handed, gradients, memory_budget, progress)
         else:
             rows = judged(problem, solution)
     return _finished(problem, rows, solution)
@@ -169,7 +172,7 @@ def invert_by_iteration(
         max_iterations=max_iterations,
         rtol=rtol,
         stop=stop,
-        looks=False,
+        looks=(),
         keep=keep,
         callback=callback,
         progress=progress,
@@ -193,11 +196,12 @@ def _problem(
     pictures = readable(autoencoder, image, value_range)
     values = pictures.values.to(autoencoder.device)
     started = time.perf_counter()
-    seen = as_observation(
+    history = as_observation(
         default_observation(pictures.observation, autoencoder.dtype)
         if observation is None
         else observation
     )
+    seen = repeatable(history, autoencoder.dtype)
     check_observation(autoencoder, seen)
     pair = autoencoder.encode, autoencoder.decode
     operator = (
@@ -205,7 +209,7 @@ def _problem(
         if prior is None
         else regularised(*pair, values, seen, prior, prior_weight, compile=compile)
     )
-    return InversionProblem(autoencoder, pictures, values, seen, operator, started)
+    return InversionProblem(autoencoder, pictures, values, seen, history, operator, started)
 
 
 def _iterated(
@@ -215,7 +219,7 @@ def _iterated(
     max_iterations: int,
     rtol: float,
     stop: Sequence[StopRule] | None,
-    looks: bool,
+    looks: Sequence[StopRule],
     keep: str | None,
     callback: Callable[[Iterate], object] | None,
     progress: bool,
@@ -225,8 +229,7 @@ def _iterated(
     if stop is None:
         choose = regularised_stop if with_prior else default_stop
         stop = choose(seen, problem.pictures, dtype)
-    if looks:
-        stop = (*stop, Look())
+    stop = (*looks, *stop)
     if iterator is None:
         iterator = ForwardStep() if with_prior else default_iterator(seen, dtype)
     start = problem.operator.start

@@ -104,6 +104,14 @@ def explained(misfit: float) -> str:
     return f"explained by the observation: D(latent) is {_levels(misfit)} from the picture"
 
 
+def explained_by(codec: object, level: float) -> str:
+    """The sentence of a picture that D(z) explains up to `level` times the noise of a codec."""
+    return (
+        f"explained by the observation: the picture is D(latent) up to {level:.1f} times what "
+        f"{codec!r} changes"
+    )
+
+
 def noise(level: float) -> str:
     """Of a picture that noise of this level was added to."""
     return (

@@ -23,6 +23,7 @@ class InversionProblem:
         pictures: as they came, with what they show of their observation.
         values: x, on the device of the pair.
         observation: Q, inside the operator.
+        history: what the pictures went through, as it was named or as they show it.
         operator: T; its `start` is E(x).
         started: when the clock was started, of `time.perf_counter`.
     """
@@ -31,6 +32,7 @@ class InversionProblem:
     pictures: Pictures
     values: Float[Tensor, "batch *sample"]
     observation: Observation
+    history: Observation
     operator: DecoderInversion | RegularisedInversion
     started: float
 

@@ -3,8 +3,8 @@
 A row is *refuted* where E(D(.)) does not contract, and *unexplained* where the iteration came to
 rest far above what the observation leaves. Of both the best method that the caller allows is used:
 
-- unexplained rows take one step from E(x) by a map that was fitted to pictures with the row's own
-  noise (on the pairs measured it does better than descent by gradients);
+- unexplained rows go to the most probable latent, see `most_probable`; without gradients they take
+  one step from E(x) by a map that was fitted to pictures with the row's own noise;
 - refuted rows go by gradients: whitened L-BFGS with the encoder's error, as it was measured, for a
   prior; first as if the observation explained the picture, and where the misfit stands still above
   it, with the noise that is left for sigma;
@@ -17,7 +17,7 @@ No row is handed back worse than E(x) is expected to be: what is unexplained sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,7 +59,7 @@ AS_ITS_OWN, AS_ANOTHER = 1.4, 1.6
 is taken for the decoder's, from the second on it is not, and in between in part."""
 
 SHORTENED = 0.75
-"""Share of the mapped steps that is taken: the maps were fitted to other pictures."""
+"""Share of mapped steps that is taken: the maps were fitted to other pictures."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Task:
         why: of every row, a sentence on why it left the iteration; empty where it did not.
         calibrated: what was measured of the pair; called when it is needed.
         photographs: for the simulations, on [-1, 1].
+        codecs: of every row, what it went through, where its noise is known; see `most_probable`.
     """
 
     pair: Pair
@@ -85,6 +86,7 @@ class Task:
     why: list[str]
     calibrated: Callable[[], PairCalibration]
     photographs: Callable[[], Float[Tensor, "count 3 side side"]]
+    codecs: Sequence[Observation | None] = ()
 
     def select(self, rows: Tensor) -> Task:
         """Some of the rows."""
@@ -95,6 +97,7 @@ class Task:
             observation=self.observation.select(rows),
             floor=self.floor[rows.cpu()],
             why=[self.why[row] for row in rows.tolist()],
+            codecs=[self.codecs[row] for row in rows.tolist()] if self.codecs else (),
         )
 
     @property
@@ -125,7 +128,7 @@ def by_gradient(task: Task) -> Rows:
     for row in noisy.nonzero()[:, 0].tolist():  # alone: each has noise of its own
         at = torch.tensor([row], device=found.device)
         alone = task.select(at)
-        noise = _noise_left(alone, found[at])
+        noise = noise_left(alone, found[at])
         near = _near_encoder(alone, found[at], noise)
         found[at] = near.latent
         evaluations[row] += near.steps[0]
@@ -156,7 +159,7 @@ def by_one_step(task: Task, latent: Tensor) -> Rows:
     for row in range(len(latent)):  # alone: each has noise of its own
         at = torch.tensor([row], device=latent.device)
         alone = task.select(at)
-        noise = _noise_left(alone, latent[at])
+        noise = noise_left(alone, latent[at])
         parts.append(_one_step(alone, noise))
         judgements.append(noise.judgement("one calibrated step", task.why[row]))
     return Rows(torch.cat(parts), torch.ones(len(latent), dtype=torch.long), judgements)
@@ -166,7 +169,7 @@ def _fitted(task: Task) -> Descent:
     """As if the observation explained the picture."""
     calibrated = task.calibrated()
     prior = GaussianAround(
-        task.start, _precision(calibrated.spread), task.floor.to(task.start.device)
+        task.start, precision(calibrated.spread), task.floor.to(task.start.device)
     )
     return descend(
         task.pair[1],
@@ -180,19 +183,21 @@ def _fitted(task: Task) -> Descent:
 
 
 @dataclass(frozen=True)
-class _NoiseLeft:
+class NoiseLeft:
     """What a fit leaves of one row's picture, and what noise like it does to the encoder.
 
     Attributes:
         residual: x - D(z), (1, 3, height, width).
         sigma: the root mean square of the noise, from the residual.
         truth, start: z* and E(x) of pictures that the pair made, with noise like it in x.
+        noise: what was added to them.
     """
 
     residual: Tensor
     sigma: Tensor
     truth: Tensor
     start: Tensor
+    noise: Tensor
 
     def judgement(self, method: str, why: str) -> Judgement:
         textured = bool(_has_texture(self.residual))
@@ -200,22 +205,23 @@ class _NoiseLeft:
 
 
 @torch.no_grad()
-def _noise_left(task: Task, latent: Tensor) -> _NoiseLeft:
+def noise_left(task: Task, latent: Tensor) -> NoiseLeft:
     """Of one row, whose fit is `latent`."""
     residual = task.image - task.pair[1](latent).clamp(-1, 1)
     sigma = residual.flatten(1).square().mean(1).sqrt().cpu() / task.freedom
     photographs = task.photographs()[:SIMULATED]
     noise = _resampled(residual, photographs) / task.freedom
-    return _NoiseLeft(residual, sigma, *calibration.known_pairs(task.pair, photographs, noise))
+    pairs = calibration.known_pairs(task.pair, photographs, noise)
+    return NoiseLeft(residual, sigma, *pairs, noise)
 
 
-def _near_encoder(task: Task, latent: Tensor, noise: _NoiseLeft) -> Descent:
+def _near_encoder(task: Task, latent: Tensor, noise: NoiseLeft) -> Descent:
     """Descent with the noise that is left at `latent`."""
     decode, curvature = task.pair[1], task.calibrated().curvature
     louder = noise_beside(decode, latent, noise.residual, curvature)
     prior = GaussianAround(
         task.start,
-        _precision(calibration.covariance(noise.start - noise.truth)),
+        precision(calibration.covariance(noise.start - noise.truth)),
         (CAUTION * louder * noise.sigma).to(latent.device),
     )
     return descend(decode, task.image, task.start, curvature, steps=NOISY_STEPS, prior=prior)
@@ -249,12 +255,12 @@ def _mapped(task: Task) -> tuple[Tensor, int, Tensor]:
 
 
 @torch.no_grad()
-def _one_step(task: Task, noise: _NoiseLeft) -> Tensor:
+def _one_step(task: Task, noise: NoiseLeft) -> Tensor:
     """E(x) - M T E(x), M fitted to pictures with the noise that is left of the row."""
     encode, decode = task.pair
     matrix = calibration.first_map(task.pair, noise.truth, noise.start)
     seen = task.observation.observe(decode(task.start), task.image)[0]
-    return task.start - apply_map(matrix, encode(seen) - task.start)
+    return task.start - SHORTENED * apply_map(matrix, encode(seen) - task.start)
 
 
 def _has_texture(residual: Tensor) -> Bool[Tensor, " batch"]:
@@ -264,7 +270,7 @@ def _has_texture(residual: Tensor) -> Bool[Tensor, " batch"]:
     return ((left * right).mean(1) / power > 0.2).cpu()
 
 
-def _precision(spread: Tensor) -> Tensor:
+def precision(spread: Tensor) -> Tensor:
     """The inverse of a covariance, with a little added along directions that hardly occur."""
     wide = spread.double()
     eye = torch.eye(len(wide), dtype=wide.dtype, device=wide.device)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.adapters.autoencoders.calibration import apply_map
+from fixpoint.adapters.inversion.noise_coordinates import NoiseCoordinates
 from fixpoint.adapters.inversion.row_lbfgs import RowLBFGS
 from fixpoint.trees.rows import where_rows
 
@@ -86,6 +87,7 @@ def descend(
     prior: GaussianAround,
     floor: Float[Tensor, " batch"] | None = None,
     weights: Float[Tensor, "batch *picture"] | None = None,
+    coordinates: NoiseCoordinates | None = None,
     callback: Callable[[int], object] | None = None,
 ) -> Descent:
     """Fit the picture by whitened L-BFGS.
@@ -100,6 +102,8 @@ def descend(
         floor: the misfit that the noise of the observation leaves. A row ends below it when its
             loss falls no more, and above twice of it when its misfit stands. None: neither.
         weights: 1 where x is known and 0 where it is not; by default it is known everywhere.
+        coordinates: in which the first term is a sum of squares, in units of the noise; by default
+            the values of the picture.
         callback: called after each step with its number.
     """
     whiten, colour = whitening(curvature)
@@ -110,10 +114,12 @@ def descend(
 
     def losses(u: Tensor) -> tuple[Tensor, Tensor]:
         z = apply_map(colour, u)
-        error = decode(z).clamp(-1, 1) - image
+        decoded = decode(z).clamp(-1, 1)
+        error = decoded - image
         if weights is not None:
             error = error * weights
-        loss = kernels.row_dot(error, error) + prior.value(z)
+        apart = error if coordinates is None else coordinates.error(decoded)
+        loss = kernels.row_dot(apart, apart) + prior.value(z)
         misfit = kernels.row_dot(error.detach() * free, error.detach())
         return loss, (misfit / count).sqrt()
 

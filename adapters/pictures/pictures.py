@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fixpoint.adapters.pictures.bit_depth import more_than_8_bits
 from fixpoint.adapters.pictures.composed_observations import PerRow
+from fixpoint.adapters.pictures.jpeg_traces import jpeg_traces
 from fixpoint.adapters.pictures.observations import (
     Clip,
     EightBit,
@@ -27,6 +28,7 @@ from fixpoint.adapters.pictures.observations import (
     from_levels,
     to_levels,
 )
+from fixpoint.adapters.pictures.webp import WebP
 from fixpoint.summary import Summarised
 
 PLAIN_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
@@ -86,9 +88,9 @@ def as_pictures(image: Any, value_range: tuple[float, float] | None = None) -> P
             have either range, so it must be given there.
 
     Returns:
-        The pictures and their observation: `Jpeg` for opened JPEG files, `EightBit` for others on
-        the 8-bit grid, `Clip` for float values that reach their bounds, `Identity` for other
-        float values.
+        The pictures and their observation: `Jpeg` for opened JPEG files and for pixels in which its
+        steps are left, `WebP` for opened lossy WebP files, `EightBit` for others on the 8-bit
+        grid, `Clip` for float values that reach their bounds, `Identity` for other float values.
 
     Raises:
         TypeError, ValueError: the input is something else or empty, has more than 8 bits for each
@@ -197,11 +199,24 @@ def _from_pil(image: Any) -> Pictures:
         upright = image
     array = np.array(upright.convert("RGB"))
     values = from_levels(torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).float())
-    observation: Observation = EightBit()
-    if getattr(image, "format", None) == "JPEG" and image.mode == "RGB" and not turned(image):
+    return Pictures(values, _of_file(image) or _of_pixels(values))
+
+
+def _of_file(image: Any) -> Observation | None:
+    """What the format of an opened file tells."""
+    if image.mode != "RGB" or turned(image):
+        return None
+    kind = getattr(image, "format", None)
+    if kind == "JPEG":
         with suppress(ValueError):  # unusual chroma subsampling: it is treated as rounded
-            observation = Jpeg.of(image)
-    return Pictures(values, observation)
+            return Jpeg.of(image)
+        return EightBit()
+    return WebP.of(image) if kind == "WEBP" else None
+
+
+def _of_pixels(values: Float[Tensor, "1 3 height width"]) -> Observation:
+    """What 8-bit values tell."""
+    return jpeg_traces(values) or EightBit()
 
 
 def turned(image: Any) -> bool:
@@ -253,7 +268,10 @@ def _finite_floats(tensor: Tensor, medium: str) -> Tensor:
 def _from_values(tensor: Tensor, value_range: tuple[float, float] | None, medium: str) -> Pictures:
     _check_not_empty(tensor, medium)
     if tensor.dtype == torch.uint8:
-        return Pictures(from_levels(tensor.float()), EightBit())
+        levels = from_levels(tensor.float())
+        if tensor.dim() != 4 or tensor.shape[1] != 3:
+            return Pictures(levels, EightBit())
+        return Pictures(levels, _shared([_of_pixels(row) for row in levels.split(1)]))
     values = _finite_floats(tensor, medium)
     if value_range is None:
         if float(values.min()) >= 0:
@@ -283,11 +301,15 @@ def _with_observation(values: Tensor) -> Pictures:
     """One picture with the observation that follows from its values."""
     rounded = from_levels(to_levels(values))
     if bool(((rounded - values).abs() < 1e-5).all()):
-        return Pictures(rounded, EightBit())
+        colour = values.dim() == 4 and values.shape[1] == 3
+        return Pictures(rounded, _of_pixels(rounded) if colour else EightBit())
     return Pictures(values, Clip() if float(values.abs().max()) == 1 else Identity())
 
 
 def _common(parts: Sequence[Pictures]) -> Observation:
     """The common observation of all rows, or `PerRow`."""
-    rows = [part.observation for part in parts for _ in range(len(part.values))]
+    return _shared([part.observation for part in parts for _ in range(len(part.values))])
+
+
+def _shared(rows: Sequence[Observation]) -> Observation:
     return rows[0] if all(row == rows[0] for row in rows) else PerRow(tuple(rows))
