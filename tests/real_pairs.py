@@ -15,8 +15,14 @@ SHARED = Path(os.environ.get("FIXPOINT_SHARED", ROOT.parent / "shared"))
 
 TAEF2 = SHARED / "models" / "taef2"
 
+KODAK = SHARED / "pictures" / "kodak"
+
 needs_taef2 = pytest.mark.skipif(
     not TAEF2.is_dir(), reason=f"{TAEF2} is missing; FIXPOINT_SHARED names another place"
+)
+
+needs_kodak = pytest.mark.skipif(
+    not KODAK.is_dir(), reason=f"{KODAK} is missing; FIXPOINT_SHARED names another place"
 )
 
 

@@ -20,7 +20,8 @@ import fixpoint.adapters.autoencoders.autoencoder as autoencoder
 for module in (fixpoint, fixpoint.adapters, fixpoint.kernels):
     print(module.__name__, Path(module.__file__).parent)
 models = Path(autoencoder.__file__).parents[1] / "models"
-assert (models / "kl" / "config.json").is_file(), models
+for name in autoencoder.EMBEDDED:
+    assert (models / name / "config.json").is_file(), (models, name)
 assert "adapters" not in sys.modules and "kernels" not in sys.modules
 """
 

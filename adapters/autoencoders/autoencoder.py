@@ -16,7 +16,7 @@ from fixpoint.adapters.autoencoders.convention import Medium
 from fixpoint.adapters.autoencoders.parts import Parts, Whole
 from fixpoint.adapters.autoencoders.sizes import Sizes
 
-EMBEDDED = ("kl", "adversarial")
+EMBEDDED = ("kl", "adversarial", "distilled")
 
 
 class Autoencoder(ABC):
@@ -231,8 +231,9 @@ class Autoencoder(ABC):
         """A small trained autoencoder that ships inside the package.
 
         Args:
-            name: "kl" (factor 4, trained on pixel error) or "adversarial" (factor 8, trained
-                with a patch discriminator). The model cards lie beside the weights.
+            name: "kl" (factor 4, trained on pixel error), "adversarial" (factor 8, trained with
+                a patch discriminator) or "distilled" (factor 8, encoder and decoder trained
+                apart: theorem 1 does not hold). The model cards lie beside the weights.
             dtype, device: of the loaded model.
         """
         if name not in EMBEDDED:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
 DTYPES = ("float32", "bfloat16", "float16")
+DEFAULT_MODEL = "kl"
 OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
 
 
@@ -23,10 +24,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--model",
-        default="kl",
+        default=DEFAULT_MODEL,
         metavar="DIR",
-        help='a folder in diffusers\' format, or "kl" or "adversarial", which ship with '
-        "fixpoint (default kl)",
+        help='a folder in diffusers\' format, or "kl", "adversarial" or "distilled", which ship '
+        f"with fixpoint (default {DEFAULT_MODEL})",
     )
     source.add_argument(
         "--pair",

@@ -1,4 +1,4 @@
-"""Train the two autoencoders that ship inside the package.
+"""Train the two embedded autoencoders whose halves are trained as one.
 
     python -m benchmarks.training.autoencoders kl           --out adapters/models/kl
     python -m benchmarks.training.autoencoders adversarial  --out adapters/models/adversarial

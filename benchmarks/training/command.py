@@ -1,4 +1,4 @@
-"""The command line of both trainings."""
+"""The command line of the trainings."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 
 
 def command_line(
-    module: str, documentation: str | None, names: Iterable[str]
+    module: str, documentation: str | None, names: Iterable[str] = ()
 ) -> argparse.ArgumentParser:
-    """A parser for the name of a model, its folder and the number of threads."""
+    """A parser for the name of a model, where there are several, its folder and the threads."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=documentation,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=list(names))
+    choices = list(names)
+    if choices:
+        parser.add_argument("name", choices=choices)
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--threads", type=int, default=1)
     return parser

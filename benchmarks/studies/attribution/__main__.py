@@ -22,8 +22,9 @@ from benchmarks.shared.stored import load, store
 from benchmarks.studies.attribution.page import draw, markdown
 from benchmarks.studies.attribution.rates import summarised
 from benchmarks.studies.attribution.scores import measure
-from benchmarks.studies.attribution.sources import COUNTS, MODEL, OTHER, SIDE
+from benchmarks.studies.attribution.sources import COUNTS, SIDE
 from fixpoint.adapters import Autoencoder
+from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED
 from fixpoint.adapters.pictures import as_pictures
 from fixpoint.adapters.provenance.calibration import calibrate
 
@@ -34,7 +35,7 @@ MODELS = Path(fixpoint.adapters.__file__).parent / "models"
 
 def make_calibrations(out: Path) -> None:
     """Make the calibrations that ship with the package, from training pictures of 8 bits."""
-    for name in (MODEL, OTHER):
+    for name in EMBEDDED:
         stream = TrainingPictures(SIDE, CALIBRATION_PICTURES, CALIBRATION_SEED, procedural=24)
         made = calibrate(
             Autoencoder.embedded(name), as_pictures(next(stream)).values, value_range=(-1, 1)

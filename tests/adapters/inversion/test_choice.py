@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 from PIL import Image, features
-from real_pairs import SHARED, needs_taef2, taef2
+from real_pairs import KODAK, needs_kodak, needs_taef2, taef2
 from refuted_pairs import generated, halves, refuted_pair
 
 from fixpoint import ForwardStep, Status
@@ -32,7 +32,6 @@ from fixpoint.adapters.pictures.observations import CallableObservation
 from fixpoint.adapters.pictures.pictures import Pictures
 
 HARM_DB = 0.3
-KODAK = SHARED / "pictures" / "kodak"
 
 
 def inverted(autoencoder, picture, **options):
@@ -430,11 +429,6 @@ def distilled():
     with torch.no_grad():
         truth = autoencoder.encode(torch.cat(photographs))
         return autoencoder, truth, EightBit()(autoencoder.decode(truth))
-
-
-needs_kodak = pytest.mark.skipif(
-    not KODAK.is_dir(), reason=f"{KODAK} is missing; FIXPOINT_SHARED names another place"
-)
 
 
 @needs_taef2

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from fixpoint.adapters import Autoencoder, Jpeg, invert
+from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED
 from fixpoint.adapters.provenance.attribution_score import attribution_score
 from fixpoint.adapters.provenance.calibration import (
     REAL,
@@ -93,7 +94,7 @@ def test_a_calibration_is_read_back_as_it_was_written(reference, tmp_path):
         assert torch.allclose(back.groups[name], scores, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["kl", "adversarial"])
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_the_embedded_calibrations_fit_their_autoencoders(name):
     reference = Calibration.embedded(name)
     assert reference.model == digest_of_model(Autoencoder.embedded(name))
