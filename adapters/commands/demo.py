@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fixpoint.adapters.commands.apart import demonstrate_apart
 from fixpoint.adapters.commands.demonstration import SIDE, demonstrate, photograph, table_head
 from fixpoint.adapters.commands.options import (
+    DEFAULT_MODEL,
     add_model,
     add_report,
     load_autoencoder,
@@ -26,7 +28,8 @@ def add_to(commands: Any) -> None:
         help="recover a known latent from an 8-bit picture, four ways",
         description="Encodes a photograph to a known latent, decodes it to an 8-bit picture, and "
         "recovers the latent by the encoder alone, by gradient descent, by the paper's method and "
-        "by ours.",
+        "by ours. Without --model and --pair a second, harder pair follows, whose encoder and "
+        "decoder were trained apart.",
     )
     add_model(parser)
     parser.add_argument(
@@ -77,8 +80,11 @@ def run(options: argparse.Namespace) -> int:
         shown.table(),
         f"Recovering a latent from an 8-bit picture: {autoencoder}",
     )
+    content = {"methods": shown.table()}
+    if options.pair is None and options.model == DEFAULT_MODEL:
+        content["apart"] = demonstrate_apart(say)
     say(f"\nFigure: {options.out / 'demo.png'}")
     if options.json is not None:
-        latent_files.write_json(options.json, {"methods": shown.table()})
+        latent_files.write_json(options.json, content)
         say(f"JSON:   {options.json}")
     return 0

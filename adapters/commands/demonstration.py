@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +34,13 @@ class Measurement:
     seconds: float
     peak_bytes: int | None
 
+    def as_json(self) -> dict[str, Any]:
+        """As a dict for JSON and the figure; NaN and infinity become None."""
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -45,14 +53,8 @@ class Demonstration:
     curves: dict[str, list[float]]  # NMSE in dB after 1, 2, ... evaluations
 
     def table(self) -> list[dict[str, Any]]:
-        """A dict for each method, for JSON and the figure; NaN and infinity become None."""
-        return [
-            {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in asdict(measurement).items()
-            }
-            for measurement in self.measurements
-        ]
+        """A dict for each method."""
+        return [measurement.as_json() for measurement in self.measurements]
 
 
 def photograph(side: int = SIDE) -> Tensor:
@@ -88,10 +90,7 @@ def demonstrate(
         say: called with a line of the table when a method has finished.
         progress: show progress bars.
     """
-    autoencoder.check_shape(picture.shape)
-    with torch.no_grad():
-        truth = autoencoder.encode(picture.to(autoencoder.device))
-        seen = EightBit()(autoencoder.decode(truth))
+    truth, seen = observed(autoencoder, picture)
     curves: dict[str, list[float]] = {}
 
     def watch(name: str) -> Callable[[Tensor], None]:
@@ -146,20 +145,35 @@ def demonstrate(
     measurements, latents = [], {}
     for name, method in methods.items():
         method(lambda z: None, False, 2)  # warm-up: loads libraries before time is measured
-        with PeakMemory(autoencoder.device) as memory:
-            inversion = method(watch(name), progress, None)
+        measurement, inversion = measure(name, partial(method, watch(name), progress, None), truth)
         latents[name] = inversion.latent
-        measurements.append(
-            Measurement(
-                name=name,
-                nmse_db=float(nmse_db(inversion.latent, truth)),
-                evaluations=int(inversion.evaluations),
-                seconds=inversion.seconds,
-                peak_bytes=memory.added,
-            )
-        )
-        say(table_row(measurements[-1]))
+        measurements.append(measurement)
+        say(table_row(measurement))
     return Demonstration(seen[0].cpu(), truth.cpu(), measurements, latents, curves)
+
+
+def observed(autoencoder: Autoencoder, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """z*, the encoding of a picture, and what is seen of it: its decoding in 8 bits."""
+    autoencoder.check_shape(picture.shape)
+    with torch.no_grad():
+        truth = autoencoder.encode(picture.to(autoencoder.device))
+        return truth, EightBit()(autoencoder.decode(truth))
+
+
+def measure(
+    name: str, run: Callable[[], Inversion], truth: Tensor
+) -> tuple[Measurement, Inversion]:
+    """The row of the table of one inversion of one picture, and its result."""
+    with PeakMemory(truth.device) as memory:
+        inversion = run()
+    measurement = Measurement(
+        name=name,
+        nmse_db=float(nmse_db(inversion.latent, truth)),
+        evaluations=int(inversion.evaluations),
+        seconds=inversion.seconds,
+        peak_bytes=memory.added,
+    )
+    return measurement, inversion
 
 
 def table_head() -> str:

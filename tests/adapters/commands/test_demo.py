@@ -11,7 +11,8 @@ pytestmark = pytest.mark.usefixtures("no_network")
 def test_demo_prints_draws_and_writes_its_table(tmp_path, capsys):
     arguments = ["--gradient-steps", "5", "--evaluations", "8", "--out", str(tmp_path / "d")]
     assert main(["demo", *arguments, "--json", str(tmp_path / "demo.json")]) == 0
-    methods = json.loads((tmp_path / "demo.json").read_text())["methods"]
+    written = json.loads((tmp_path / "demo.json").read_text())
+    methods = written["methods"]
     assert [method["name"] for method in methods] == [
         "encoder alone",
         "gradient descent",
@@ -29,5 +30,9 @@ def test_demo_prints_draws_and_writes_its_table(tmp_path, capsys):
     assert by_name["gradient descent"]["evaluations"] == 5
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["demo.png", "picture.png"]
     shown = capsys.readouterr().out
-    for method in methods:
+    for method in [*methods, *written["apart"]]:
         assert f"{method['name']:<18}{method['nmse_db']:>10.1f}" in shown
+    encoder, ours = written["apart"]
+    assert encoder["verdict"] is None
+    assert ours["verdict"] in shown
+    assert ours["nmse_db"] < encoder["nmse_db"]
