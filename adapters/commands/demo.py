@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from fixpoint.adapters.commands.demonstration import SIDE, demonstrate, photograph, table_head
 from fixpoint.adapters.commands.options import (
-    add_model,
-    add_report,
     load_autoencoder,
     printer,
     shows_progress,
@@ -17,25 +13,6 @@ from fixpoint.adapters.commands.options import (
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.adapters.reports import figures, latent_files
 from fixpoint.checkpoints.whole_file import write_whole
-
-
-def add_to(commands: Any) -> None:
-    """Register the command with the subparsers of `fixpoint`."""
-    parser = commands.add_parser(
-        "demo",
-        help="recover a known latent from an 8-bit picture, four ways",
-        description="Encodes a photograph to a known latent, decodes it to an 8-bit picture, and "
-        "recovers the latent by the encoder alone, by gradient descent, by the paper's method and "
-        "by ours.",
-    )
-    add_model(parser)
-    parser.add_argument(
-        "--evaluations", type=int, default=20, metavar="N", help="of E(D(z)), for ours"
-    )
-    parser.add_argument("--gradient-steps", type=int, default=100, metavar="N")
-    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
-    add_report(parser, json_help="write the table as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,81 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.options import (
-    add_diffusion_model,
-    add_report,
     load_diffusion,
     printer,
     shows_progress,
 )
 from fixpoint.adapters.diffusion.editing import edit, read_mask
-from fixpoint.adapters.diffusion.noise_recovery import DECODER_INVERSIONS
-from fixpoint.adapters.diffusion.sampling import METHODS
 from fixpoint.adapters.pictures.pictures import as_pictures, read_picture
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.reports.latent_files import finite_or_none
 from fixpoint.adapters.reports.versions import versions
 from fixpoint.checkpoints.whole_file import write_whole
-
-
-def add_to(commands: Any) -> None:
-    """Register the command with the subparsers of `fixpoint`."""
-    parser = commands.add_parser(
-        "edit",
-        help="draw part of a picture anew under another prompt, and keep the rest",
-        description="Recovers the trajectory of the picture, draws what is white in the mask anew "
-        "and puts the background back at every step. Writes NAME.edited.png and "
-        "NAME.edited.safetensors (z_0, in the pipeline's scaling).",
-    )
-    parser.add_argument("picture", type=Path, metavar="PICTURE")
-    parser.add_argument(
-        "--mask",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="a picture of the same size; white is drawn anew",
-    )
-    parser.add_argument(
-        "--prompt",
-        default="",
-        metavar="OLD",
-        help="that the picture was made with, or that describes it",
-    )
-    parser.add_argument("--new-prompt", required=True, metavar="NEW")
-    add_diffusion_model(parser)
-    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
-    parser.add_argument(
-        "--guidance", type=float, default=3.0, metavar="G", help="of the new prompt (default 3)"
-    )
-    parser.add_argument(
-        "--inversion-guidance",
-        type=float,
-        default=1.0,
-        metavar="G",
-        help="of the old one: that the picture was made with (default 1, none)",
-    )
-    parser.add_argument(
-        "--method", choices=METHODS, default="naive", help="of inverting the sampling"
-    )
-    parser.add_argument(
-        "--decoder-inversion",
-        choices=tuple(DECODER_INVERSIONS),
-        default="ours",
-        help="default ours",
-    )
-    parser.add_argument(
-        "--refine",
-        type=int,
-        default=8,
-        metavar="N",
-        help="iterations that fit the decoded background to the original again (default 8)",
-    )
-    parser.add_argument("--out", type=Path, default=Path("edited"), metavar="DIR")
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

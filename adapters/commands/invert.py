@@ -10,16 +10,12 @@ from typing import Any
 import torch
 
 from fixpoint.adapters.commands.options import (
-    OBSERVATIONS,
-    add_model,
-    add_report,
     check_distinct,
     load_autoencoder,
     model_name,
     shows_progress,
 )
 from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
-from fixpoint.adapters.inversion.choice import GRADIENTS
 from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.judgement import InversionOutcome
 from fixpoint.adapters.inversion.methods import METHODS
@@ -40,64 +36,6 @@ from fixpoint.adapters.reports.versions import versions
 from fixpoint.checkpoints.whole_file import write_whole
 from fixpoint.iterators import ForwardStep
 from fixpoint.status import Status
-
-
-def add_to(commands: Any) -> None:
-    """Register the command with the subparsers of `fixpoint`."""
-    parser = commands.add_parser(
-        "invert",
-        help="find the latent behind each picture",
-        description="Writes, for every picture, NAME.latent.safetensors (in the pipeline's "
-        "scaling), NAME.reconstruction.png and NAME.report.png.",
-    )
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_model(parser)
-    parser.add_argument("--method", choices=tuple(METHODS), default="auto")
-    parser.add_argument(
-        "--observation",
-        choices=OBSERVATIONS,
-        default="auto",
-        help="what happened to the decoder's output; auto: what the file shows",
-    )
-    parser.add_argument(
-        "--iterations",
-        type=int,
-        metavar="N",
-        help="limit on iterations (default 50; 100 for paper-adam and the gradients)",
-    )
-    parser.add_argument(
-        "--noise-level",
-        type=float,
-        metavar="RMS",
-        help="white noise was added to the picture: its root mean square on [-1, 1]",
-    )
-    parser.add_argument(
-        "--gradients",
-        choices=GRADIENTS,
-        help="with --method auto: whether pictures that the iteration cannot finish go on by "
-        "gradients of the decoder (auto, default), never, or all of them always",
-    )
-    parser.add_argument(
-        "--memory-budget",
-        type=float,
-        metavar="MIB",
-        help="that gradient steps may add to memory; what needs more goes without them",
-    )
-    parser.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        metavar="FILE",
-        help="safetensors with the true latent of the (one) picture, to report the NMSE",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the autoencoder: worth its time where many pictures of one size follow",
-    )
-    parser.add_argument("--out", type=Path, default=Path("inverted"), metavar="DIR")
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What the commands share: options for the model and the output, loading, printing."""
+"""What the commands share: loading the model that the options name, and printing."""
 
 from __future__ import annotations
 
@@ -14,55 +14,10 @@ if TYPE_CHECKING:
     from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
     from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
-DTYPES = ("float32", "bfloat16", "float16")
-OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
-
-
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model or --pair, --dtype and --device, of an autoencoder."""
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--model",
-        default="kl",
-        metavar="DIR",
-        help='a folder in diffusers\' format, or "kl" or "adversarial", which ship with '
-        "fixpoint (default kl)",
-    )
-    source.add_argument(
-        "--pair",
-        metavar="MODULE:FUNCTION",
-        help="an autoencoder of your own: the function returns an Autoencoder, or (encode, "
-        "decode) on [-1, 1]; the module may lie in the current directory",
-    )
-    _add_placement(parser)
-
-
-def add_diffusion_model(parser: argparse.ArgumentParser) -> None:
-    """--model, --dtype and --device, of a diffusion model."""
-    parser.add_argument(
-        "--model",
-        default="diffusion",
-        metavar="DIR",
-        help='a folder in diffusers\' format, or "diffusion" or "flow", which ship with '
-        "fixpoint (default diffusion)",
-    )
-    _add_placement(parser)
-
-
-def _add_placement(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
-
 
 def model_name(options: argparse.Namespace) -> str:
     """What --model or --pair names, for reports."""
     return str(options.model if options.pair is None else options.pair)
-
-
-def add_report(parser: argparse.ArgumentParser, json_help: str = "write a report as JSON") -> None:
-    """--json and --quiet."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def load_autoencoder(options: argparse.Namespace) -> Autoencoder:

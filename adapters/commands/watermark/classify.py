@@ -4,50 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
-from fixpoint.adapters.commands.options import add_report
 from fixpoint.adapters.commands.per_picture import Entry, PictureFile
-from fixpoint.adapters.commands.watermark.named_keys import KEYS, add_key_options
-from fixpoint.adapters.commands.watermark.recovery import PerRecoveredNoise, add_recovery
+from fixpoint.adapters.commands.watermark.recovery import PerRecoveredNoise
 from fixpoint.adapters.provenance.confusion import confusion_matrix
 from fixpoint.adapters.provenance.tree_ring import TreeRing, classify
-
-
-def add_to(actions: Any) -> None:
-    """Register the command with the subparsers of `fixpoint watermark`."""
-    parser = actions.add_parser(
-        "classify",
-        help="say of each picture which of several keys it carries",
-        description="Recovers the noise of every picture and names the nearest key. With --truth, "
-        "prints the confusion matrix.",
-    )
-    add_recovery(parser)
-    parser.add_argument(
-        "--keys",
-        nargs="+",
-        default=["paper-1", "paper-2", "paper-3"],
-        metavar="KEY",
-        help=f"files of embed, or {', '.join(KEYS)} (default: the paper's three)",
-    )
-    add_key_options(parser)
-    parser.add_argument(
-        "--by",
-        choices=("distance", "angle"),
-        default="distance",
-        help="what makes a key near: the paper's distance, or the angle, which does not mind a key "
-        "that came back weaker than it was (default distance)",
-    )
-    parser.add_argument(
-        "--truth",
-        nargs="+",
-        metavar="LABEL",
-        help="the name of the key in each picture, or one for all of them",
-    )
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.options import (
-    add_report,
     load_diffusion,
     printer,
     shows_progress,
 )
 from fixpoint.adapters.commands.watermark.named_keys import (
-    KEYS,
-    add_key_options,
     check_key_options,
     named_key,
 )
 from fixpoint.adapters.commands.watermark.sampling_options import (
-    add_sampling,
     check_sampling,
     guidance_of,
     sampling_settings,
@@ -28,25 +23,6 @@ from fixpoint.adapters.commands.watermark.sampling_options import (
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.adapters.reports import latent_files
 from fixpoint.checkpoints.whole_file import write_whole
-
-
-def add_to(actions: Any) -> None:
-    """Register the command with the subparsers of `fixpoint watermark`."""
-    parser = actions.add_parser(
-        "embed",
-        help="generate pictures with a key in their noise",
-        description="Writes DIR/KEY-000.png and so on, KEY-000.noise.safetensors with the noise "
-        "of each, and key.safetensors, which detect and classify read.",
-    )
-    add_sampling(parser)
-    parser.add_argument("--prompt", required=True, metavar="TEXT")
-    parser.add_argument("--key", required=True, choices=KEYS)
-    add_key_options(parser)
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="pictures (default 1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise")
-    parser.add_argument("--out", type=Path, default=Path("watermarked"), metavar="DIR")
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
