@@ -13,7 +13,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         word: what was given.
         known: what could have been given.
     """
-    names = list(known)
+    names = [name for name in known if name != word]
     # Abbreviations, and words of a name: "max_iters", "iterations" for "max_iterations".
     near = get_close_matches(word, names, n=1) or [
         name for name in names if len(word) > 2 and (word in name or name in word)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
+from fixpoint.adapters.commands.choices import AUTOENCODERS, DIFFUSION_MODELS
 from fixpoint.adapters.commands.options import (
+    bundled,
     load_autoencoder,
     model_name,
     placement,
@@ -26,9 +26,6 @@ from fixpoint.adapters.provenance.calibration import (
 from fixpoint.adapters.provenance.observed_pictures import observation_of, stable_repr
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.reports.versions import versions
-
-AROUND_KL = ("diffusion", "flow")
-"""Embedded diffusion models. Their decoder is that of "kl"."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,7 +83,7 @@ class Attribute(PerPicture):
             latent_files.check_file(self.options.save_calibration)
 
     def prepare(self, files: Sequence[PictureFile]) -> None:
-        self.autoencoder = _load(self.options)
+        self.autoencoder = load_autoencoder(self.options)
         check_medium(self.autoencoder)
         for stored in self.calibrations.values():
             stored.check_model(self.autoencoder)
@@ -157,23 +154,13 @@ def _stored(options: argparse.Namespace) -> Calibration:
     """The calibration of the file, or of an embedded model."""
     if options.calibration is not None:
         stored = Calibration.load(options.calibration)
-    elif (
-        options.pair is None and _decoder(options) in EMBEDDED and not Path(options.model).exists()
-    ):
-        stored = Calibration.embedded(_decoder(options))
+    elif options.pair is None and bundled(options.model, AUTOENCODERS):
+        stored = Calibration.embedded(options.model)
+    elif options.pair is None and bundled(options.model, DIFFUSION_MODELS):
+        stored = Calibration.embedded("kl")  # their decoder
     else:
         raise ValueError(
             "nothing to compare the pictures with: give --calibration FILE, or --real PICTURE..."
         )
     stored.check_rate(options.false_positive_rate)
     return stored
-
-
-def _decoder(options: argparse.Namespace) -> str:
-    return "kl" if options.model in AROUND_KL else options.model
-
-
-def _load(options: argparse.Namespace) -> Autoencoder:
-    if options.pair is None and options.model in AROUND_KL and not Path(options.model).exists():
-        options = argparse.Namespace(**(vars(options) | {"model": _decoder(options)}))
-    return load_autoencoder(options)

@@ -6,6 +6,15 @@ they name.
 
 from __future__ import annotations
 
+
+class Default(str):
+    """A value of an option that nobody chose."""
+
+
+AUTOENCODERS = ("kl", "adversarial")
+DIFFUSION_MODELS = ("diffusion", "flow")
+"""Models that come with fixpoint, of either kind."""
+
 DTYPES = ("float32", "bfloat16", "float16")
 OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
 

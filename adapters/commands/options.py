@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fixpoint._nearest import did_you_mean
+from fixpoint.adapters.commands.choices import AUTOENCODERS, DIFFUSION_MODELS, Default
 
 if TYPE_CHECKING:
     import torch
@@ -21,26 +25,82 @@ def model_name(options: argparse.Namespace) -> str:
 
 
 def load_autoencoder(options: argparse.Namespace) -> Autoencoder:
-    """The autoencoder named by --model or --pair, --dtype and --device."""
-    from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
+    """The autoencoder named by --model or --pair, and where it computes.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: it cannot be had.
+    """
+    from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+    from fixpoint.adapters.autoencoders.folder import MODELS
     from fixpoint.adapters.commands.pairs import load_pair
 
     dtype, device = placement(options)
     if options.pair is not None:
         return load_pair(options.pair, dtype, device)
-    if options.model in EMBEDDED and not Path(options.model).exists():
+    if bundled(options.model, AUTOENCODERS):
+        _announce(options)
         return Autoencoder.embedded(options.model, dtype=dtype, device=device)
-    return Autoencoder.from_pretrained(options.model, dtype=dtype, device=device)
+    if bundled(options.model, DIFFUSION_MODELS):
+        return Autoencoder.from_pretrained(MODELS / options.model, dtype=dtype, device=device)
+    with _suggesting(options.model, AUTOENCODERS + DIFFUSION_MODELS):
+        return Autoencoder.from_pretrained(
+            options.model,
+            subfolder=options.subfolder,
+            revision=options.revision,
+            local_files_only=not options.download,
+            dtype=dtype,
+            device=device,
+        )
 
 
 def load_diffusion(options: argparse.Namespace) -> LatentDiffusion:
-    """The diffusion model named by --model, --dtype and --device."""
-    from fixpoint.adapters.diffusion.latent_diffusion import EMBEDDED, LatentDiffusion
+    """The diffusion model named by --model, and where it computes.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: it cannot be had.
+    """
+    from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
     dtype, device = placement(options)
-    if options.model in EMBEDDED and not Path(options.model).exists():
+    if bundled(options.model, DIFFUSION_MODELS):
+        _announce(options)
         return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
-    return LatentDiffusion.from_pretrained(options.model, dtype=dtype, device=device)
+    if bundled(options.model, AUTOENCODERS):
+        raise ValueError(
+            f"--model {options.model} is an autoencoder, and this command needs a diffusion model: "
+            f"{' or '.join(DIFFUSION_MODELS)}, a folder, or a name of the hub"
+        )
+    with _suggesting(options.model, DIFFUSION_MODELS):
+        return LatentDiffusion.from_pretrained(
+            options.model,
+            revision=options.revision,
+            local_files_only=not options.download,
+            dtype=dtype,
+            device=device,
+        )
+
+
+def bundled(model: str, names: Sequence[str]) -> bool:
+    """Whether --model means one of these models, which come with fixpoint, and not a folder."""
+    return isinstance(model, Default) or (model in names and not Path(model).exists())
+
+
+def _announce(options: argparse.Namespace) -> None:
+    """Say which model is used where the user named none."""
+    if isinstance(options.model, Default):
+        printer(options.quiet)(
+            f"Model: {options.model}, the small demonstration model that comes with fixpoint; "
+            "--model names yours"
+        )
+
+
+@contextmanager
+def _suggesting(model: str, names: Sequence[str]) -> Iterator[None]:
+    """Ask in the error of a model that is not there which of these was meant."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}{did_you_mean(model, names)}") from error
 
 
 def check_distinct(pictures: Sequence[Path]) -> None:
@@ -61,14 +121,9 @@ def placement(options: argparse.Namespace) -> tuple[torch.dtype, torch.device]:
     Raises:
         ValueError: the device does not exist or cannot be used.
     """
-    import torch
+    from fixpoint.adapters.autoencoders.placement import device_of, dtype_of
 
-    try:
-        device = torch.device(options.device)
-        float(torch.zeros(1, device=device))
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {options.device!r} cannot be used: {one_line(error)}") from None
-    return getattr(torch, options.dtype), device
+    return dtype_of(options.dtype), device_of(options.device)
 
 
 def printer(quiet: bool) -> Callable[[str], None]:

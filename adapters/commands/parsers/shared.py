@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fixpoint.adapters.commands.choices import DTYPES
+from fixpoint.adapters.commands.choices import AUTOENCODERS, DIFFUSION_MODELS, DTYPES, Default
+
+_OWN = "a folder in diffusers' format, or a name of the hub (org/name) that is in its local cache"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model or --pair, --dtype and --device, of an autoencoder."""
+    """--model or --pair, where it comes from and where it computes, of an autoencoder."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--model",
-        default="kl",
-        metavar="DIR",
-        help='a folder in diffusers\' format, or "kl" or "adversarial", which ship with '
-        "fixpoint (default kl)",
+        default=Default(AUTOENCODERS[0]),
+        metavar="MODEL",
+        help=f"{_OWN}, or a demonstration model: {', '.join(AUTOENCODERS)}, or the autoencoder of "
+        f"{', '.join(DIFFUSION_MODELS)} (default {AUTOENCODERS[0]})",
     )
     source.add_argument(
         "--pair",
@@ -24,22 +26,33 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="an autoencoder of your own: the function returns an Autoencoder, or (encode, "
         "decode) on [-1, 1]; the module may lie in the current directory",
     )
-    _add_placement(parser)
+    parser.add_argument(
+        "--subfolder", metavar="NAME", help="of the model: where its autoencoder lies, as vae"
+    )
+    _add_source(parser)
 
 
 def add_diffusion_model(parser: argparse.ArgumentParser) -> None:
-    """--model, --dtype and --device, of a diffusion model."""
+    """--model, where it comes from and where it computes, of a diffusion model."""
     parser.add_argument(
         "--model",
-        default="diffusion",
-        metavar="DIR",
-        help='a folder in diffusers\' format, or "diffusion" or "flow", which ship with '
-        "fixpoint (default diffusion)",
+        default=Default(DIFFUSION_MODELS[0]),
+        metavar="MODEL",
+        help=f"{_OWN}, or a demonstration model: {', '.join(DIFFUSION_MODELS)} (default "
+        f"{DIFFUSION_MODELS[0]}); flow is sampled with --steps 1",
     )
-    _add_placement(parser)
+    _add_source(parser)
 
 
-def _add_placement(parser: argparse.ArgumentParser) -> None:
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--revision", metavar="REVISION", help="of a model of the hub: branch, tag or commit"
+    )
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch what is missing of a model of the hub; nothing is fetched without this",
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
 

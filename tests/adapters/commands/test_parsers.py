@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
+from fixpoint.adapters.autoencoders import autoencoder
 from fixpoint.adapters.commands import choices
 from fixpoint.adapters.commands.main import main
-from fixpoint.adapters.diffusion import noise_recovery, sampling
+from fixpoint.adapters.diffusion import latent_diffusion, noise_recovery, sampling
 from fixpoint.adapters.inversion import choice, methods
 from fixpoint.adapters.provenance import frequencies
 
@@ -87,3 +88,5 @@ def test_the_choices_are_the_names_of_the_tables():
     assert choices.GRADIENTS == choice.GRADIENTS
     assert choices.SAMPLING_INVERSIONS == sampling.METHODS
     assert choices.KEY_MASKS == frequencies.MASKS
+    assert choices.AUTOENCODERS == autoencoder.EMBEDDED
+    assert choices.DIFFUSION_MODELS == latent_diffusion.EMBEDDED
