@@ -44,7 +44,7 @@ def test_a_model_that_nobody_chose_is_named_first(quiet, lines, capsys):
 
 
 def test_a_model_of_the_other_kind_is_told_where_it_applies():
-    with pytest.raises(ValueError, match="kl is an autoencoder, .* diffusion or flow"):
+    with pytest.raises(ValueError, match=r"kl is an autoencoder, .* diffusion or flow"):
         load_diffusion(parser().parse_args(["noise", "p.png", "--model", "kl"]))
     decoder = load_autoencoder(parser().parse_args(["invert", "p.png", "--model", "flow"]))
     assert decoder.name == "AutoencoderKL"
