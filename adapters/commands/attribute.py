@@ -58,7 +58,7 @@ class Attribute(PerPicture):
 
     def check_files(self, files: Sequence[PictureFile]) -> None:
         options = self.options
-        self.real = [PictureFile.read(path) for path in options.real or ()]
+        self.real = [self.read(path) for path in options.real or ()]
         dtype, _ = placement(options)
         self.observations = {
             file.path: observation_of(file.pictures.observation, dtype, self.noise)
@@ -82,8 +82,10 @@ class Attribute(PerPicture):
         if self.options.save_calibration is not None:
             latent_files.check_file(self.options.save_calibration)
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         self.autoencoder = load_autoencoder(self.options)
+        self.fit(files, self.autoencoder)
+        self.fit(self.real, self.autoencoder)
         check_medium(self.autoencoder)
         for stored in self.calibrations.values():
             stored.check_model(self.autoencoder)
@@ -105,6 +107,7 @@ class Attribute(PerPicture):
             "picture": str(file.path),
             "made_by_model": bool(found.made_by_model),
             "p_value": float(found.p_value),
+            "smallest_p_value": self._calibration(file).smallest_p_value,
             "score_db": float(found.score),
             "observation": stable_repr(observation),
             "status": found.inversion.status[0].name,
@@ -115,9 +118,16 @@ class Attribute(PerPicture):
     def line(self, entry: Entry) -> str:
         verdict = "made by this model" if entry["made_by_model"] else "not attributed to this model"
         return (
-            f"{entry['picture']}: {verdict}, p = {entry['p_value']:.3g}, score "
+            f"{entry['picture']}: {verdict}, p = {entry['p_value']:.3g}{self._floor(entry)}, score "
             f"{entry['score_db']:.1f} dB, {entry['seconds']:.2f} s"
         )
+
+    def _floor(self, entry: Entry) -> str:
+        """What keeps a p-value from being smaller, where something does."""
+        floor = entry["smallest_p_value"]
+        if entry["p_value"] > floor:
+            return ""
+        return f" (the least that {round(1 / floor) - 1} pictures allow; more in --real lower it)"
 
     def settings(self) -> Entry:
         options = self.options

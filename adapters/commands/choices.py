@@ -38,6 +38,8 @@ DECODER_INVERSIONS = ("ours", "encoder", "gradient")
 
 KEYS = ("paper-1", "paper-2", "paper-3", "zeros", "rand", "ring")
 """Tree-ring keys."""
+NO_KEY = "none"
+"""The label of a picture that carries no key."""
 KEY_MASKS = ("centred", "official")
 
 GUIDANCE = 3.0

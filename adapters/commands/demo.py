@@ -10,6 +10,7 @@ from fixpoint.adapters.commands.options import (
     printer,
     shows_progress,
 )
+from fixpoint.adapters.commands.reports import check_report, write_report
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.adapters.reports import figures, latent_files
 from fixpoint.checkpoints.whole_file import write_whole
@@ -17,11 +18,12 @@ from fixpoint.checkpoints.whole_file import write_whole
 
 def run(options: argparse.Namespace) -> int:
     """Check the options, load the model, run the methods and write table and figure."""
-    say = printer(options.quiet)
+    say = printer(options)
     for name in ("evaluations", "gradient_steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    latent_files.check_outputs(options.out, options.json)
+    latent_files.check_folder(options.out)
+    check_report(options)
     autoencoder = load_autoencoder(options)
     picture = photograph(SIDE)
     height, width = picture.shape[-2:]
@@ -55,7 +57,5 @@ def run(options: argparse.Namespace) -> int:
         f"Recovering a latent from an 8-bit picture: {autoencoder}",
     )
     say(f"\nFigure: {options.out / 'demo.png'}")
-    if options.json is not None:
-        latent_files.write_json(options.json, {"methods": shown.table()})
-        say(f"JSON:   {options.json}")
+    write_report(options, {"methods": shown.table()}, say)
     return 0

@@ -88,8 +88,9 @@ class Invert(PerPicture):
         self.observations = {file.path: self._observation(file) for file in files}
         self.truth = None if truth is None else latent_files.read_latent(truth)
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         self.autoencoder = load_autoencoder(self.options)
+        self.fit(files, self.autoencoder)
         for file in files:
             self._check_size(file)
         self.say(f"{self.autoencoder}, method {self.options.method}")
@@ -124,15 +125,16 @@ class Invert(PerPicture):
         return entry | self._write(file.path, inversion)
 
     def line(self, entry: Entry) -> str:
-        parts = [f"{entry['picture']}: {entry['status'] or 'done'}"]
+        judged = entry["outcome"] != InversionOutcome.UNJUDGED.name
+        parts = [entry["status"] or "done"]
         if entry["psnr_db"] is not None:
             parts.append(f"PSNR {entry['psnr_db']:.1f} dB")
         if entry.get("nmse_db") is not None:
             parts.append(f"NMSE {entry['nmse_db']:.1f} dB")
         parts += [f"{entry['evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
-        line = ", ".join(parts) + f" -> {entry['latent']}"
-        judged = entry["outcome"] != InversionOutcome.UNJUDGED.name
-        return f"{line}\n    {entry['verdict']}" if judged else line
+        numbers = ", ".join(parts) + f" -> {entry['latent']}"
+        meaning = f"{entry['verdict']}\n    " if judged else ""
+        return f"{entry['picture']}: {meaning}{numbers}"
 
     def settings(self) -> Entry:
         return {

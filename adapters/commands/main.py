@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: `fixpoint invert`, `demo`, `verify`, `watermark`, `noise`, `edit`, `attribute`.
 
 Exit codes: 0 done, 1 an inversion ended in NaN or divergence, or the computation failed, 2 bad
@@ -9,6 +10,7 @@ The options are parsed before the module of the command is loaded, since only th
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -31,7 +33,12 @@ COMMANDS = (invert, demo, verify, watermark, noise, edit, attribute)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = parser().parse_args(arguments)
+    whole = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions, and runs nothing
+        import argcomplete
+
+        argcomplete.autocomplete(whole)
+    options = whole.parse_args(arguments)
     try:
         return execute(options)
     except KeyboardInterrupt:

@@ -49,9 +49,10 @@ class Noise(PerPicture):
         truth = self.options.truth
         self.truth = None if truth is None else latent_files.read_latent(truth, name="noise")
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         options = self.options
         self.model = load_diffusion(options)
+        self.fit(files, self.model.autoencoder)
         self.model.check_sampling(
             options.prompt,
             steps=options.steps,

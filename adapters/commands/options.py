@@ -88,7 +88,7 @@ def bundled(model: str, names: Sequence[str]) -> bool:
 def _announce(options: argparse.Namespace) -> None:
     """Say which model is used where the user named none."""
     if isinstance(options.model, Default):
-        printer(options.quiet)(
+        printer(options)(
             f"Model: {options.model}, the small demonstration model that comes with fixpoint; "
             "--model names yours"
         )
@@ -107,12 +107,16 @@ def check_distinct(pictures: Sequence[Path]) -> None:
     """Check that no two pictures would write files of the same name.
 
     Raises:
-        ValueError: two pictures have one name; the message lists the names.
+        ValueError: two pictures have one name; the message lists their paths.
     """
     stems = [path.stem for path in pictures]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise ValueError(f"two pictures would write the same results: {', '.join(twice)}")
+    for stem in dict.fromkeys(stems):
+        same = [str(path) for path in pictures if path.stem == stem]
+        if len(same) > 1:
+            raise ValueError(
+                f"{' and '.join(same)} would write the same results, {stem}.*: rename one of them, "
+                "or give them to two calls with an --out each"
+            )
 
 
 def placement(options: argparse.Namespace) -> tuple[torch.dtype, torch.device]:
@@ -126,9 +130,17 @@ def placement(options: argparse.Namespace) -> tuple[torch.dtype, torch.device]:
     return dtype_of(options.dtype), device_of(options.device)
 
 
-def printer(quiet: bool) -> Callable[[str], None]:
-    """A function that prints a line; with --quiet it prints nothing."""
-    return (lambda line: None) if quiet else (lambda line: print(line, flush=True))
+def printer(options: argparse.Namespace) -> Callable[[str], None]:
+    """A function that prints a line: to standard error where the report goes to standard output.
+
+    With --quiet it prints nothing.
+    """
+    if options.quiet:
+        return lambda line: None
+    report = getattr(options, "json", None)
+    return lambda line: print(
+        line, flush=True, file=sys.stderr if str(report) == "-" else sys.stdout
+    )
 
 
 def shows_progress(options: argparse.Namespace) -> bool:

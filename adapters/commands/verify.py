@@ -9,6 +9,7 @@ from fixpoint.adapters.commands.options import (
     printer,
     shows_progress,
 )
+from fixpoint.adapters.commands.reports import check_report, write_report
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.verification import crops as crop_files
 from fixpoint.adapters.verification import page, results
@@ -20,7 +21,7 @@ from fixpoint.adapters.verification.verify import verify
 
 def run(options: argparse.Namespace) -> int:
     """Check options and pictures, load the model, run every method and write the page."""
-    say = printer(options.quiet)
+    say = printer(options)
     plan = methods(
         iterations=options.iterations,
         paper=options.paper_settings,
@@ -30,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
         options.pictures, count=options.crops, size=options.crop_size, seed=options.seed
     )
     crop_files.observation_of(options.observation, crops)
-    latent_files.check_outputs(options.out, options.json)
+    latent_files.check_folder(options.out)
+    check_report(options)
     autoencoder = load_autoencoder(options)
     say(f"{autoencoder}, {len(crops)} crops of {crops[0].width} x {crops[0].height} pixels")
     verification = verify(
@@ -51,7 +53,5 @@ def run(options: argparse.Namespace) -> int:
         say("\n".join(["", name, *(f"  {line}" for line in lines)]))
     page.write_page(options.out / "verify.html", verification)
     say(f"\nPage: {options.out / 'verify.html'}")
-    if options.json is not None:
-        latent_files.write_json(options.json, results.content(verification, found))
-        say(f"JSON: {options.json}")
+    write_report(options, results.content(verification, found), say)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fixpoint.adapters.commands.parsers.shared import add_model, add_report
+from fixpoint.adapters.commands.parsers.shared import add_fitting, add_model, add_report
 
 
 def add_to(commands: Any) -> None:
@@ -19,6 +19,7 @@ def add_to(commands: Any) -> None:
         "it. JPEG files need --real, whose pictures are put through the same compression.",
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_fitting(parser)
     add_model(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument(

@@ -23,5 +23,5 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--gradient-steps", type=int, default=100, metavar="N")
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
-    add_report(parser, json_help="write the table as JSON")
+    add_report(parser, json_help="the table")
     parser.set_defaults(module="fixpoint.adapters.commands.demo")

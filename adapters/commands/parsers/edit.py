@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.choices import DECODER_INVERSIONS, SAMPLING_INVERSIONS
-from fixpoint.adapters.commands.parsers.shared import add_diffusion_model, add_report
+from fixpoint.adapters.commands.parsers.shared import add_diffusion_model, add_fitting, add_report
 
 
 def add_to(commands: Any) -> None:
@@ -15,10 +15,11 @@ def add_to(commands: Any) -> None:
         "edit",
         help="draw part of a picture anew under another prompt, and keep the rest",
         description="Recovers the trajectory of the picture, draws what is white in the mask anew "
-        "and puts the background back at every step. Writes NAME.edited.png and "
-        "NAME.edited.safetensors (z_0, in the pipeline's scaling).",
+        "and puts the background back at every step. Writes NAME.edited.png, "
+        "NAME.edited.safetensors (z_0, in the pipeline's scaling) and NAME.report.png.",
     )
     parser.add_argument("picture", type=Path, metavar="PICTURE")
+    add_fitting(parser)
     parser.add_argument(
         "--mask",
         type=Path,

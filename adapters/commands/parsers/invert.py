@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.choices import GRADIENTS, INVERSIONS, OBSERVATIONS
-from fixpoint.adapters.commands.parsers.shared import add_model, add_report
+from fixpoint.adapters.commands.parsers.shared import add_fitting, add_model, add_report
 
 
 def add_to(commands: Any) -> None:
@@ -18,6 +18,7 @@ def add_to(commands: Any) -> None:
         "scaling), NAME.reconstruction.png and NAME.report.png.",
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_fitting(parser)
     add_model(parser)
     parser.add_argument("--method", choices=INVERSIONS, default="auto")
     parser.add_argument(

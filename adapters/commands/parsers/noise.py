@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.choices import DECODER_INVERSIONS, SAMPLING_INVERSIONS
-from fixpoint.adapters.commands.parsers.shared import add_diffusion_model, add_report
+from fixpoint.adapters.commands.parsers.shared import add_diffusion_model, add_fitting, add_report
 
 
 def add_to(commands: Any) -> None:
@@ -19,6 +19,7 @@ def add_to(commands: Any) -> None:
         "pipeline's scaling).",
     )
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_fitting(parser)
     add_diffusion_model(parser)
     parser.add_argument(
         "--prompt",

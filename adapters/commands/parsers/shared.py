@@ -57,7 +57,23 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="as torch names it: cpu, cuda, cuda:1")
 
 
-def add_report(parser: argparse.ArgumentParser, json_help: str = "write a report as JSON") -> None:
+def add_fitting(parser: argparse.ArgumentParser) -> None:
+    """--crop and --background, for pictures that would be refused."""
+    parser.add_argument(
+        "--crop",
+        action="store_true",
+        help="cut pictures whose sides the model does not take, from their upper left corner on",
+    )
+    parser.add_argument(
+        "--background",
+        metavar="COLOUR",
+        help='that shows where a picture is transparent, as white or "#ffffff"',
+    )
+
+
+def add_report(parser: argparse.ArgumentParser, json_help: str = "a report") -> None:
     """--json and --quiet."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help=f"write {json_help} as JSON; - for the output"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -44,5 +44,5 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the crops' places")
     parser.add_argument("--out", type=Path, default=Path("verified"), metavar="DIR")
-    add_report(parser, json_help="write everything as JSON")
+    add_report(parser, json_help="everything")
     parser.set_defaults(module="fixpoint.adapters.commands.verify")

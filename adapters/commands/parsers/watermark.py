@@ -11,9 +11,10 @@ from fixpoint.adapters.commands.choices import (
     GUIDANCE,
     KEY_MASKS,
     KEYS,
+    NO_KEY,
     SAMPLING_INVERSIONS,
 )
-from fixpoint.adapters.commands.parsers.shared import add_diffusion_model, add_report
+from fixpoint.adapters.commands.parsers.shared import add_diffusion_model, add_fitting, add_report
 
 
 def add_to(commands: Any) -> None:
@@ -94,10 +95,18 @@ def _add_classify(actions: Any) -> None:
         "that came back weaker than it was (default distance)",
     )
     parser.add_argument(
+        "--false-positive-rate",
+        type=float,
+        metavar="RATE",
+        help=f"say {NO_KEY} where no key is found at this rate, which the keys share; by default "
+        "the nearest key is named in any case",
+    )
+    parser.add_argument(
         "--truth",
         nargs="+",
         metavar="LABEL",
-        help="the name of the key in each picture, or one for all of them",
+        help="the name of the key in each picture, or one for all of them; with "
+        f"--false-positive-rate also {NO_KEY}",
     )
     add_report(parser)
     parser.set_defaults(module="fixpoint.adapters.commands.watermark.classify")
@@ -118,6 +127,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 def _add_recovery(parser: argparse.ArgumentParser) -> None:
     """The pictures and how their noise is recovered."""
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    add_fitting(parser)
     _add_sampling(parser)
     parser.add_argument("--prompt", metavar="TEXT", help="of the pictures, where it is known")
     parser.add_argument(

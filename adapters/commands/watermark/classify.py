@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from fixpoint.adapters.commands.choices import NO_KEY
 from fixpoint.adapters.commands.per_picture import Entry, PictureFile
 from fixpoint.adapters.commands.watermark.recovery import PerRecoveredNoise
 from fixpoint.adapters.provenance.confusion import confusion_matrix
@@ -23,12 +24,21 @@ class Classify(PerRecoveredNoise):
 
     truth: list[str] | None
     """The true label of each picture, where they are known."""
+    rate: float | None
+    """At which a key has to be found; None where the nearest is named in any case."""
 
     def key_options(self) -> Sequence[str]:
         return self.options.keys
 
     def check_options(self) -> None:
         pictures, truth = len(self.options.pictures), self.options.truth
+        self.rate = self.options.false_positive_rate
+        if self.rate is not None and not 0 < self.rate < 1:
+            raise ValueError(f"--false-positive-rate must lie in (0, 1), got {self.rate}")
+        if self.rate is None and NO_KEY in (truth or ()):
+            raise ValueError(
+                f"--truth {NO_KEY}: without --false-positive-rate every picture is given a key"
+            )
         if self.options.by == "angle" and "zeros" in self.options.keys:
             raise ValueError("--by angle: the key zeros has no direction")
         if truth is not None and len(truth) not in (1, pictures):
@@ -39,16 +49,29 @@ class Classify(PerRecoveredNoise):
         self.truth = None if truth is None else truth * (pictures // len(truth))
         super().check_options()
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         super().prepare(files)
         for label in self.truth or ():
-            if label not in self.names:
-                raise ValueError(f"--truth {label}: the keys are {', '.join(self.names)}")
+            if label not in self.labels:
+                raise ValueError(f"--truth {label}: the keys are {', '.join(self.labels)}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a picture may be given: a key, and none where that can be said."""
+        return self.names if self.rate is None else (*self.names, NO_KEY)
 
     def compare(self, noise: Tensor, keys: Sequence[TreeRing]) -> Entry:
         found = classify(noise, keys, by=self.options.by)
         distances = dict(zip(found.keys, found.distances[0].tolist(), strict=True))
-        return {"label": found.names[0], "distances": distances}
+        entry: Entry = {"label": found.names[0], "distances": distances}
+        if self.rate is not None:
+            nearest = keys[self.names.index(found.names[0])]
+            # Each of the keys could be found by mistake: they share the rate.
+            test = nearest.detect(noise, self.rate / len(keys))
+            entry["p_value"] = min(1.0, float(test.p_value) * len(keys))
+            if not bool(test.found):
+                entry["label"] = NO_KEY
+        return entry
 
     def verdict(self, entry: Entry) -> str:
         near = ", ".join(f"{key} {value:.4g}" for key, value in entry["distances"].items())
@@ -61,7 +84,7 @@ class Classify(PerRecoveredNoise):
         if not pairs:
             return {}
         true, found = [label for label, _ in pairs], [label for _, label in pairs]
-        confusion = confusion_matrix(true, found, self.names)
+        confusion = confusion_matrix(true, found, self.labels)
         self.say(f"\n{confusion}")
         return {
             "confusion": confusion.counts.tolist(),
@@ -73,5 +96,6 @@ class Classify(PerRecoveredNoise):
         return super().settings() | {
             "keys": self.names,
             "by": self.options.by,
+            "false_positive_rate": self.rate,
             "truth": self.truth,
         }

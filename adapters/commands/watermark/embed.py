@@ -11,6 +11,7 @@ from fixpoint.adapters.commands.options import (
     printer,
     shows_progress,
 )
+from fixpoint.adapters.commands.reports import check_report, write_report
 from fixpoint.adapters.commands.watermark.named_keys import (
     check_key_options,
     named_key,
@@ -30,12 +31,13 @@ def run(options: argparse.Namespace) -> int:
 
     The JSON report holds whatever was done, also when the run is interrupted.
     """
-    say = printer(options.quiet)
+    say = printer(options)
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}")
     check_sampling(options)
     check_key_options(options, [options.key])
-    latent_files.check_outputs(options.out, options.json)
+    latent_files.check_folder(options.out)
+    check_report(options)
     model = load_diffusion(options)
     noise = model.noise(options.count, seed=options.seed)
     key = named_key(options, options.key, noise.shape)
@@ -57,10 +59,6 @@ def run(options: argparse.Namespace) -> int:
             entries.append({"picture": str(picture), "noise": str(noise_file)})
             say(str(picture))
     finally:
-        if options.json is not None:
-            content = {"key": key.name, "key_file": str(key_file), "seed": options.seed}
-            latent_files.write_json(
-                options.json, sampling_settings(options) | content | {"pictures": entries}
-            )
-            say(f"JSON: {options.json}")
+        made = {"key": key.name, "key_file": str(key_file), "seed": options.seed}
+        write_report(options, sampling_settings(options) | made | {"pictures": entries}, say)
     return 0

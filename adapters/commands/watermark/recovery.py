@@ -59,8 +59,9 @@ class PerRecoveredNoise(PerPicture):
     def check_files(self, files: Sequence[PictureFile]) -> None:
         self.loaded = {name: TreeRing.load(name) for name in self.key_options() if name not in KEYS}
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         self.model = load_diffusion(self.options)
+        self.fit(files, self.model.autoencoder)
         self.model.check_sampling(
             self.prompt, steps=self.options.steps, guidance=guidance_of(self.options)
         )

@@ -107,7 +107,7 @@ def test_several_pictures_go_one_after_the_other(folder, files, tmp_path, capsys
         (["--truth", "{files}/one.png"], "not a readable safetensors file"),
         (["--truth", "{files}/wrong.safetensors"], "the true noise has shape (1, 2)"),
         (["--model", "{files}/none"], "does not exist"),
-        (["{files}/one.png"], "two pictures would write the same results: one"),
+        (["{files}/one.png"], "one.png would write the same results"),
         (["{files}/missing.png"], "missing.png does not exist"),
         (["{files}/odd.png"], "odd.png: "),
     ],

@@ -1,5 +1,6 @@
 """The command line answers without torch, and asks what a mistyped word meant."""
 
+import os
 import subprocess
 import sys
 
@@ -90,3 +91,19 @@ def test_the_choices_are_the_names_of_the_tables():
     assert choices.KEY_MASKS == frequencies.MASKS
     assert choices.AUTOENCODERS == autoencoder.EMBEDDED
     assert choices.DIFFUSION_MODELS == latent_diffusion.EMBEDDED
+
+
+def test_the_shell_is_told_how_a_line_may_go_on(tmp_path):
+    pytest.importorskip("argcomplete")
+    line = "fixpoint invert --method ander"
+    told = tmp_path / "completions"
+    shell = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(told),
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    command = [sys.executable, "-m", "fixpoint"]
+    subprocess.run(command, env=os.environ | shell, capture_output=True, check=True)
+    assert told.read_text().strip() == "anderson"
