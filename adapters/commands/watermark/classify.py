@@ -65,17 +65,19 @@ class Classify(PerRecoveredNoise):
         distances = dict(zip(found.keys, found.distances[0].tolist(), strict=True))
         entry: Entry = {"label": found.names[0], "distances": distances}
         if self.rate is not None:
-            nearest = keys[self.names.index(found.names[0])]
             # Each of the keys could be found by mistake: they share the rate.
-            test = nearest.detect(noise, self.rate / len(keys))
-            entry["p_value"] = min(1.0, float(test.p_value) * len(keys))
-            if not bool(test.found):
-                entry["label"] = NO_KEY
+            tests = {key.name: key.detect(noise, self.rate / len(keys)) for key in keys}
+            present = [key for key in keys if bool(tests[key.name].found)]
+            near = classify(noise, present, by=self.options.by).names[0] if present else NO_KEY
+            least = min(float(test.p_value) for test in tests.values())
+            named = float(tests[near].p_value) if present else least
+            entry |= {"label": near, "p_value": min(1.0, named * len(keys))}
         return entry
 
     def verdict(self, entry: Entry) -> str:
         near = ", ".join(f"{key} {value:.4g}" for key, value in entry["distances"].items())
-        return f"{entry['label']} (distances: {near})"
+        p_value = f"p = {entry['p_value']:.2g}, " if "p_value" in entry else ""
+        return f"{entry['label']} ({p_value}distances: {near})"
 
     def summary(self, entries: Sequence[Entry]) -> Entry:
         """The confusion matrix of the pictures that were classified."""
