@@ -36,7 +36,10 @@ def load_autoencoder(options: argparse.Namespace) -> Autoencoder:
 
     dtype, device = placement(options)
     if options.pair is not None:
+        _refuse_source(options, "--pair")
         return load_pair(options.pair, dtype, device)
+    if bundled(options.model, AUTOENCODERS + DIFFUSION_MODELS):
+        _refuse_source(options, f"--model {options.model}, which comes with fixpoint")
     if bundled(options.model, AUTOENCODERS):
         _announce(options)
         return Autoencoder.embedded(options.model, dtype=dtype, device=device)
@@ -63,6 +66,7 @@ def load_diffusion(options: argparse.Namespace) -> LatentDiffusion:
 
     dtype, device = placement(options)
     if bundled(options.model, DIFFUSION_MODELS):
+        _refuse_source(options, f"--model {options.model}, which comes with fixpoint")
         _announce(options)
         return LatentDiffusion.embedded(options.model, dtype=dtype, device=device)
     if bundled(options.model, AUTOENCODERS):
@@ -83,6 +87,13 @@ def load_diffusion(options: argparse.Namespace) -> LatentDiffusion:
 def bundled(model: str, names: Sequence[str]) -> bool:
     """Whether --model means one of these models, which come with fixpoint, and not a folder."""
     return isinstance(model, Default) or (model in names and not Path(model).exists())
+
+
+def _refuse_source(options: argparse.Namespace, model: str) -> None:
+    """Refuse options on where a model comes from, where that is settled."""
+    for option in ("subfolder", "revision", "download"):
+        if getattr(options, option, None):
+            raise ValueError(f"--{option} does not go with {model}")
 
 
 def _announce(options: argparse.Namespace) -> None:

@@ -19,9 +19,9 @@ def test_the_model_is_loaded_as_it_is_named(monkeypatch, tmp_path):
     placed = {"dtype": torch.bfloat16, "device": torch.device("cpu")}
     of_the_hub = {"revision": "v2", "local_files_only": False}
     for name in ("diffusion", "flow", str(tmp_path)):
-        options = argparse.Namespace(
-            model=name, dtype="bfloat16", device="cpu", revision="v2", download=True, quiet=False
-        )
+        folder = name == str(tmp_path)
+        options = argparse.Namespace(model=name, dtype="bfloat16", device="cpu", quiet=False)
+        options.revision, options.download = "v2" if folder else None, folder
         load_diffusion(options)
     assert loaded == [
         ("embedded", "diffusion", placed),
@@ -48,6 +48,13 @@ def test_a_model_of_the_other_kind_is_told_where_it_applies():
         load_diffusion(parser().parse_args(["noise", "p.png", "--model", "kl"]))
     decoder = load_autoencoder(parser().parse_args(["invert", "p.png", "--model", "flow"]))
     assert decoder.name == "AutoencoderKL"
+
+
+@pytest.mark.parametrize("option", [["--subfolder", "vae"], ["--revision", "v2"], ["--download"]])
+def test_where_a_model_comes_from_is_refused_for_one_that_is_there(option):
+    for model in ([], ["--model", "flow"], ["--pair", "os:getcwd"]):
+        with pytest.raises(ValueError, match=f"{option[0]} does not go with"):
+            load_autoencoder(parser().parse_args(["invert", "p.png", *model, *option]))
 
 
 def test_a_mistyped_model_is_answered_with_the_nearest():
