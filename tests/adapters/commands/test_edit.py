@@ -53,6 +53,7 @@ def test_edit_writes_the_picture_its_latent_and_a_report(files, tmp_path, capsys
     assert sorted(path.name for path in out.iterdir()) == [
         "picture.edited.png",
         "picture.edited.safetensors",
+        "picture.report.png",
     ]
     expected = edit(
         model, picture, mask, "a photograph", new_prompt="dead leaves", steps=2, refine=1
