@@ -9,79 +9,16 @@ public object has the same name is private (`fixpoint.solve` is the function): i
 from here. `fixpoint.adapters` inverts autoencoders and diffusion models.
 """
 
-from fixpoint import algebra, calculus, monitors, schedules, splittings, stop, synthetic, theory
-from fixpoint._default_iterator import default_iterator
-from fixpoint._implicit import implicit
+from typing import TYPE_CHECKING
+
+from fixpoint._later import load_later as _load_later
 from fixpoint._moved import moved as _moved
 from fixpoint._moved_modules import MOVED as _MOVED
-from fixpoint._recommend import Recommendation, recommend
-from fixpoint._solve import solve
-from fixpoint.algebra import IdentityOperator, product, subdifferential
-from fixpoint.checkpoints.checkpoint import Checkpoint
-from fixpoint.inner_solves.inner_solve import InnerSolve as _InnerSolve  # noqa: F401  registers itself
-from fixpoint.inner_solves.row_systems import ImplicitWarning
-from fixpoint.iterator import Iterator, State, TheoremWarning
-from fixpoint.iterators import (
-    Adam,
-    AdaptiveForwardStep,
-    Anderson,
-    Broyden,
-    Extragradient,
-    ForwardStep,
-    Halpern,
-    InertialKM,
-    NewtonKrylov,
+from fixpoint.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from fixpoint._public import *  # noqa: F403
+
+__getattr__, __dir__ = _load_later(
+    __name__, _moved(__name__, _MOVED, {"Identity": "IdentityOperator"})
 )
-from fixpoint.loop.iterate import Iterate
-from fixpoint.monitors.certificate import Certificate, Claim, Verdict
-from fixpoint.operator import Operator, as_operator, fixed_point_of
-from fixpoint.solution import History, Solution, SolveError
-from fixpoint.status import Status
-from fixpoint.version import __version__
-
-__all__ = [
-    "Adam",
-    "AdaptiveForwardStep",
-    "Anderson",
-    "Broyden",
-    "Certificate",
-    "Checkpoint",
-    "Claim",
-    "Extragradient",
-    "ForwardStep",
-    "Halpern",
-    "History",
-    "IdentityOperator",
-    "ImplicitWarning",
-    "InertialKM",
-    "Iterate",
-    "Iterator",
-    "NewtonKrylov",
-    "Operator",
-    "Recommendation",
-    "Solution",
-    "SolveError",
-    "State",
-    "Status",
-    "TheoremWarning",
-    "Verdict",
-    "__version__",
-    "algebra",
-    "as_operator",
-    "calculus",
-    "default_iterator",
-    "fixed_point_of",
-    "implicit",
-    "monitors",
-    "product",
-    "recommend",
-    "schedules",
-    "solve",
-    "splittings",
-    "stop",
-    "subdifferential",
-    "synthetic",
-    "theory",
-]
-
-__getattr__ = _moved(__name__, _MOVED, {"Identity": "IdentityOperator"})

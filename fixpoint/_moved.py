@@ -53,7 +53,8 @@ class _Moved(ModuleType):
     def _advice(self, module: str, name: str, value: Any) -> str:
         """Where to find it: the package that offers it to users, else the module where it is."""
         for package in (self.__name__.rpartition(".")[0], self._package):
-            if vars(importlib.import_module(package)).get(name) is value:
+            offered = importlib.import_module(package)
+            if name in getattr(offered, "__all__", ()) and getattr(offered, name) is value:
                 return f"import {name} from {package}"
         return f"{name} is in {module} now"
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from fixpoint import kernels
 from fixpoint._default_iterator import default_iterator
+from fixpoint._keywords import suggests
 from fixpoint.checkpoints.checkpoint import Checkpoint, Journal, Unsaved
 from fixpoint.iterator import Iterator, State
 from fixpoint.loop.iterate import Iterate
@@ -33,6 +34,7 @@ from fixpoint.trees.structured import takes_trees
 
 @takes_trees
 @torch.no_grad()
+@suggests
 def solve(
     operator: Operator,
     z0: Float[Tensor, "batch *shape"],

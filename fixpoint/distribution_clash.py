@@ -2,9 +2,9 @@
 
 This package is the distribution `fixpoint-torch`; `fixpoint` on the package index is another
 project. Both install into the folder `fixpoint/`, and pip lets the later one overwrite
-`fixpoint/__init__.py` of the earlier. Where ours came last, `import fixpoint` comes here. Where
-theirs did, it does not, but every other module of ours does: all of them need `operator.py`, which
-imports this file. Uninstalling either one then takes the shared files along.
+`fixpoint/__init__.py` of the earlier. Whichever came last, the modules of ours come here at their
+first use: all of them need `operator.py`, which imports this file. Uninstalling either one then
+takes the shared files along.
 """
 
 from __future__ import annotations

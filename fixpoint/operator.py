@@ -213,4 +213,14 @@ def fixed_point_of(
             constants["cocoercivity"] = 1 / (1 + lipschitz)
             constants["strong_monotonicity"] = 1 - lipschitz
             constants["averagedness"] = (1 + lipschitz) / 2
-    return as_operator(lambda z, *data: z - function(z, *data), *per_row, **constants)
+
+    def residual(z: Any, *data: Tensor) -> Any:
+        value = function(z, *data)
+        if isinstance(z, Tensor) and value.shape != z.shape:  # z - value would broadcast
+            raise ValueError(
+                f"G returned shape {tuple(value.shape)} for z of shape {tuple(z.shape)}: it must "
+                "return the shape of its argument"
+            )
+        return z - value
+
+    return as_operator(residual, *per_row, **constants)

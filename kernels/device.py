@@ -1,7 +1,8 @@
 """Functions that the Triton kernels share: positions, loads and stores, sums, rounding.
 
-Triton is imported here alone. Without it `AVAILABLE` is False, nothing is compiled, and the
-references serve every device.
+Triton is imported here alone, and only where it can be of use: with a build of torch that knows
+GPUs, for its interpreter, or where the program has imported it before. Without it `AVAILABLE` is
+False, nothing is compiled, and the references serve every device.
 
 `put_sum` stores the sum of a block, and `launch` adds up the blocks. A block is summed in a tree
 of fixed shape, without atomics, so that a row's sums are the same in every run, bit for bit.
@@ -9,10 +10,18 @@ of fixed shape, without atomics, so that a row's sums are the same in every run,
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
+
+_asked_for = "TRITON_INTERPRET" in os.environ or "triton" in sys.modules
+
 try:
+    if not (_asked_for or torch.version.cuda or torch.version.hip):
+        raise ImportError("this build of torch knows no GPU")
     import triton
     import triton.language as tl
 except ImportError:

@@ -35,6 +35,9 @@ MAY_IMPORT = {
 }
 """Inside adapters: the rooms that each room may import from."""
 
+ENTRANCE = "fixpoint.__main__"
+"""`python -m fixpoint`, which Python looks for in the lower room."""
+
 LONGEST_CYCLE = 9
 """Operators make operators (`2 * T`, `T.resolvent()`): `operator` and `algebra` need each other."""
 
@@ -93,7 +96,8 @@ def forbidden(modules: dict[str, str]) -> list[str]:
                     wrong.append(f"{module} imports {top}")
                 continue
             to_folder, to_inside = room(target)
-            if FLOORS.index(to_folder) > FLOORS.index(folder) or (
+            upwards = FLOORS.index(to_folder) > FLOORS.index(folder) and module != ENTRANCE
+            if upwards or (
                 folder == to_folder == "adapters"
                 and inside in MAY_IMPORT
                 and to_inside in {*MAY_IMPORT, "", "__init__"}

@@ -5,7 +5,7 @@ import json
 
 import torch
 
-from fixpoint.adapters.commands import watermark as watermark_command
+from fixpoint.adapters.commands import main as main_command
 from fixpoint.adapters.commands.watermark import embed as embed_command
 from fixpoint.adapters.commands.watermark import recovery
 from fixpoint.adapters.pictures.pictures import as_pictures
@@ -49,10 +49,8 @@ def load(monkeypatch, model):
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser()
-    watermark_command.add_to(parser.add_subparsers())
-    options = parser.parse_args(["watermark", *map(str, arguments)])
-    return options.run(options)
+    options = main_command.parser().parse_args(["watermark", *map(str, arguments)])
+    return main_command.execute(options)
 
 
 def embed(folder, key, *options, count=3):

@@ -33,6 +33,9 @@ class Around(Autoencoder):
     def device(self) -> torch.device:
         return self.inner.device
 
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.inner.to(device, dtype)
+
     @property
     def module(self) -> torch.nn.Module | None:
         return self.inner.module

@@ -5,15 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint._nearest import did_you_mean
 from fixpoint.adapters.autoencoders.calibration import PairCalibration, calibration_of
 from fixpoint.adapters.autoencoders.convention import Medium
+from fixpoint.adapters.autoencoders.hub import Source
 from fixpoint.adapters.autoencoders.parts import Parts, Whole
+from fixpoint.adapters.autoencoders.placement import device_of, dtype_of, placed
 from fixpoint.adapters.autoencoders.sizes import Sizes
 
 EMBEDDED = ("kl", "adversarial", "distilled")
@@ -79,6 +82,32 @@ class Autoencoder(ABC):
         Raises:
             ValueError: the pair cannot be copied or converted, as where its weights are offloaded.
         """
+
+    def to(
+        self,
+        device: str | torch.device | torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
+    ) -> Self:
+        """Move or convert the model itself, as `torch.nn.Module.to` does; returns the autoencoder.
+
+        Args:
+            device: where to; None for where it is. A dtype may stand here alone.
+            dtype: of its weights, or the name of it; None for the present one.
+
+        Raises:
+            ValueError: hooks move its weights, the device cannot be used, or the pair is one of
+                functions, which stay where they are. TypeError: `dtype` is none.
+        """
+        place, numbers = placed(device, dtype)
+        if place not in (None, self.device) or numbers not in (None, self.dtype):
+            self._move(place or self.device, numbers or self.dtype)
+        return self
+
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        raise ValueError(
+            f"{self.name} stays in {self.dtype} on {self.device}: move the modules behind its "
+            "functions, and call from_functions again"
+        )
 
     def calibrate(
         self, photographs: Float[Tensor, "count 3 height width"] | None = None
@@ -191,30 +220,85 @@ class Autoencoder(ABC):
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        model: str | Path,
         *,
-        dtype: torch.dtype = torch.float32,
+        subfolder: str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        dtype: torch.dtype | str | None = None,
         device: str | torch.device = "cpu",
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = True,
         decode_chunk_size: int | None = None,
         decode_timestep: float | None = None,
         seed: int | None = None,
     ) -> Autoencoder:
-        """Load an autoencoder from a folder in diffusers' format; never from the network.
+        """Load an autoencoder in diffusers' format: from a folder, or by its name on the hub.
 
         Args:
-            folder: holds `config.json` and safetensors weights, or a whole pipeline with a `vae`
-                (or `movq`, `vqvae`) folder inside.
-            dtype, device: of the loaded model.
+            model: a folder, which holds `config.json` and safetensors weights, or a whole pipeline
+                with a `vae` (or `movq`, `vqvae`) folder inside; or a name "org/name" on the hub of
+                Hugging Face, whose files are taken from the local cache.
+            subfolder: of the model, as "vae"; by default the first of those above that is there.
+            torch_dtype, dtype: of the loaded model, by either name: a dtype of torch, or its name
+                ("bfloat16"); float32 by default.
+            device: of the loaded model.
+            revision, variant, cache_dir: as for `from_pretrained` in diffusers.
+            local_files_only: the default is not that of diffusers: False lets missing files be
+                fetched from the network, which never happens otherwise.
             decode_chunk_size, decode_timestep, seed: as for `from_diffusers`.
 
         Raises:
             FileNotFoundError: the folder, its configuration or its weights are missing.
-            ValueError: the folder holds something else. TypeError: an unsupported class.
+            ValueError: the folder holds something else, or the hub refuses. TypeError: an
+                unsupported class, or dtype.
         """
         return _constructors["from_pretrained"](
-            folder,
-            dtype=dtype,
-            device=device,
+            Source(model, subfolder, revision, variant, cache_dir, local_files_only),
+            dtype=dtype_of(dtype, torch_dtype),
+            device=device_of(device),
+            decode_chunk_size=decode_chunk_size,
+            decode_timestep=decode_timestep,
+            seed=seed,
+        )
+
+    @classmethod
+    def from_single_file(
+        cls,
+        path: str | Path,
+        *,
+        config: str | Path | None = None,
+        subfolder: str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        device: str | torch.device = "cpu",
+        local_files_only: bool = True,
+        decode_chunk_size: int | None = None,
+        decode_timestep: float | None = None,
+        seed: int | None = None,
+    ) -> Autoencoder:
+        """Load the autoencoder of one .safetensors file: of its weights alone, or of a checkpoint.
+
+        Args:
+            path: the file, in the layout of diffusers or of the model's authors.
+            config: says what the weights are: the folder of a model or a pipeline, or its name on
+                the hub. By default the `config.json` beside the file, else what diffusers
+                recognises in the weights, which is in the hub's cache or is fetched.
+            subfolder: of `config`.
+            torch_dtype, dtype, device, local_files_only: as for `from_pretrained`.
+            decode_chunk_size, decode_timestep, seed: as for `from_diffusers`.
+
+        Raises:
+            FileNotFoundError: the file or its configuration is missing. ValueError: the weights do
+                not fit. TypeError: an unsupported class, or dtype.
+        """
+        return _constructors["from_single_file"](
+            Path(path).expanduser(),
+            config=None if config is None else Source(config, subfolder),
+            local_files_only=local_files_only,
+            dtype=dtype_of(dtype, torch_dtype),
+            device=device_of(device),
             decode_chunk_size=decode_chunk_size,
             decode_timestep=decode_timestep,
             seed=seed,
@@ -225,7 +309,7 @@ class Autoencoder(ABC):
         cls,
         name: str = "kl",
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
     ) -> Autoencoder:
         """A small trained autoencoder that ships inside the package.
@@ -237,8 +321,11 @@ class Autoencoder(ABC):
             dtype, device: of the loaded model.
         """
         if name not in EMBEDDED:
-            raise ValueError(f"embedded autoencoders: {', '.join(EMBEDDED)}; got {name!r}")
-        return _constructors["embedded"](name, dtype=dtype, device=device)
+            raise ValueError(
+                f"embedded autoencoders: {', '.join(EMBEDDED)}; got {name!r}"
+                f"{did_you_mean(str(name), EMBEDDED)}"
+            )
+        return _constructors["embedded"](name, dtype=dtype_of(dtype), device=device_of(device))
 
     @classmethod
     def from_functions(

@@ -345,7 +345,7 @@ def calibration_of(
     """
     found = _CALIBRATIONS.get(autoencoder) if photographs is None else None
     if found is not None:
-        return found
+        return found.to(autoencoder.device)
     path = kept_file(autoencoder) if photographs is None else None
     if path is not None and path.is_file():
         with suppress(ValueError):  # a damaged file is measured anew

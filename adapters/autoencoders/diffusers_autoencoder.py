@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders import folder as model_folder
+from fixpoint.adapters.autoencoders import single_file
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder, constructs
 from fixpoint.adapters.autoencoders.convention import SIGNED, Convention, Refused, Settings
-from fixpoint.adapters.autoencoders.copies import copied
+from fixpoint.adapters.autoencoders.copies import copied, offloaded
 from fixpoint.adapters.autoencoders.diffusers_classes import CLASSES
+from fixpoint.adapters.autoencoders.folder import quiet_diffusers
+from fixpoint.adapters.autoencoders.hub import Source
 from fixpoint.adapters.autoencoders.parts import Parts
 
 
@@ -117,6 +120,15 @@ class DiffusersAutoencoder(Autoencoder):
         other.model = copied(self.model, dtype, channels_last=channels_last)
         return other
 
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        if offloaded(self.model):
+            raise ValueError(
+                f"{self.name} stays where it is: hooks of accelerate or diffusers load, move or "
+                "cast its weights"
+            )
+        with quiet_diffusers():
+            self.model.to(device, dtype)
+
     def _pass(self, function: Callable[[Any, Tensor], Tensor], rows: Tensor) -> Tensor:
         """A pass through the model, which is left as it was found, also by an error."""
         try:
@@ -176,33 +188,47 @@ def from_diffusers(
 
 @constructs("from_pretrained")
 def from_pretrained(
-    folder: str | Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    decode_chunk_size: int | None = None,
-    decode_timestep: float | None = None,
-    seed: int | None = None,
+    source: Source, *, dtype: torch.dtype, device: torch.device, **settings: Any
 ) -> DiffusersAutoencoder:
     """See `Autoencoder.from_pretrained`."""
-    folder = model_folder.autoencoder_folder(Path(folder))
+    folder = model_folder.autoencoder_folder(source.autoencoder())
     name = model_folder.class_name(folder)
     convention = _convention(name, f"{folder} holds a {name}, which is")
-    model = model_folder.load(folder, name, dtype)
+    model = model_folder.load(folder, name, dtype, source.variant)
+    return _loaded(model, convention, device, settings)
+
+
+@constructs("from_single_file")
+def from_single_file(
+    path: Path,
+    *,
+    config: Source | None,
+    local_files_only: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+    **settings: Any,
+) -> DiffusersAutoencoder:
+    """See `Autoencoder.from_single_file`."""
+    folder = single_file.config_folder(path, config, local_files_only)
+    name = model_folder.class_name(folder)
+    convention = _convention(name, f"{path} holds a {name}, which is")
+    model = single_file.load(path, folder, name, dtype)
+    return _loaded(model, convention, device, settings)
+
+
+def _loaded(
+    model: Any, convention: Convention, device: torch.device, settings: dict[str, Any]
+) -> DiffusersAutoencoder:
     model = model.to(device).eval().requires_grad_(False)
     if convention.needs_tiling:
         model.enable_tiling()
-    return from_diffusers(
-        model, decode_chunk_size=decode_chunk_size, decode_timestep=decode_timestep, seed=seed
-    )
+    return from_diffusers(model, **settings)
 
 
 @constructs("embedded")
-def embedded(
-    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
-) -> DiffusersAutoencoder:
+def embedded(name: str, *, dtype: torch.dtype, device: torch.device) -> DiffusersAutoencoder:
     """See `Autoencoder.embedded`."""
-    return from_pretrained(model_folder.MODELS / name, dtype=dtype, device=device)
+    return from_pretrained(Source(model_folder.MODELS / name), dtype=dtype, device=device)
 
 
 _CHANNELS = {"picture": "colours", "video": "colours", "audio": "channels"}

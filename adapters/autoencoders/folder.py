@@ -23,9 +23,7 @@ def autoencoder_folder(folder: Path) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"model folder {folder} {what}")
+    check_folder(folder)
     if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
         parts = [folder / part for part in PARTS if (folder / part).is_dir()]
         folder = parts[0] if parts else folder / PARTS[0]
@@ -35,6 +33,24 @@ def autoencoder_folder(folder: Path) -> Path:
             "with a vae folder"
         )
     return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises:
+        FileNotFoundError: with what may have been meant.
+    """
+    if folder.is_dir():
+        return
+    if folder.suffix == ".safetensors" and folder.is_file():
+        raise FileNotFoundError(
+            f"model folder {folder} is not a folder: Autoencoder.from_single_file loads a file"
+        )
+    what = "is not a folder" if folder.exists() else "does not exist"
+    bundled = (MODELS / folder.name).is_dir() and len(folder.parts) == 1
+    advice = f"; embedded({folder.name!r}) is what comes with fixpoint" if bundled else ""
+    raise FileNotFoundError(f"model folder {folder} {what}{advice}")
 
 
 def class_name(folder: Path) -> str:
@@ -50,7 +66,7 @@ def class_name(folder: Path) -> str:
         raise ValueError(f"{folder / 'config.json'} names no diffusers class") from error
 
 
-def load(folder: Path, name: str, dtype: torch.dtype) -> Any:
+def load(folder: Path, name: str, dtype: torch.dtype, variant: str | None = None) -> Any:
     """The diffusers model of the class `name` in a folder, from safetensors alone.
 
     Raises:
@@ -69,6 +85,7 @@ def load(folder: Path, name: str, dtype: torch.dtype) -> Any:
             model, found = getattr(autoencoders, name).from_pretrained(
                 folder,
                 torch_dtype=dtype,
+                variant=variant,
                 local_files_only=True,
                 use_safetensors=True,
                 low_cpu_mem_usage=False,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fixpoint.adapters.autoencoders.around import Around
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import as_autoencoder
 from fixpoint.adapters.autoencoders.parts import Chunks
 from fixpoint.adapters.autoencoders.sizes import Sizes, any_size
 from fixpoint.adapters.pictures.frames import of_each_frame
@@ -20,7 +21,7 @@ class PerFrame(Around):
     columns).
 
     Args:
-        pictures: an `Autoencoder` whose medium is "picture".
+        pictures: an `Autoencoder`, or a model of diffusers, whose medium is "picture".
         frames_at_once: frames that go through the model together, at most: they bound the memory
             of a pass, and change nothing else.
 
@@ -29,11 +30,7 @@ class PerFrame(Around):
     """
 
     def __init__(self, pictures: Autoencoder, *, frames_at_once: int = 8) -> None:
-        if not isinstance(pictures, Autoencoder):
-            raise TypeError(
-                f"expected an Autoencoder, got {type(pictures).__name__}; wrap a diffusers model "
-                "with Autoencoder.from_diffusers, or two functions with Autoencoder.from_functions"
-            )
+        pictures = as_autoencoder(pictures)
         if pictures.medium != "picture":
             raise ValueError(
                 f"{pictures.name} is an autoencoder of {pictures.medium}s; only one of pictures "

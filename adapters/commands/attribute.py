@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
+from fixpoint.adapters.commands.choices import AUTOENCODERS, DIFFUSION_MODELS
 from fixpoint.adapters.commands.options import (
-    add_model,
-    add_report,
+    bundled,
     load_autoencoder,
     model_name,
     placement,
@@ -29,53 +26,6 @@ from fixpoint.adapters.provenance.calibration import (
 from fixpoint.adapters.provenance.observed_pictures import observation_of, stable_repr
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.reports.versions import versions
-
-AROUND_KL = ("diffusion", "flow")
-"""Embedded diffusion models. Their decoder is that of "kl"."""
-
-
-def add_to(commands: Any) -> None:
-    """Register the command with the subparsers of `fixpoint`."""
-    parser = commands.add_parser(
-        "attribute",
-        help="say which pictures a model's decoder made",
-        description="Inverts the decoder on every picture and compares how well it explains the "
-        "picture with pictures that it did not make: those of --real, or of a stored "
-        "--calibration; for an embedded model and 8-bit pictures, by default those that ship with "
-        "it. JPEG files need --real, whose pictures are put through the same compression.",
-    )
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_model(parser)
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="written by --save-calibration"
-    )
-    source.add_argument(
-        "--real",
-        nargs="+",
-        type=Path,
-        metavar="PICTURE",
-        help="pictures that the model did not make, like those in question; 99 allow for a rate "
-        "of 0.01",
-    )
-    parser.add_argument(
-        "--save-calibration", type=Path, metavar="FILE", help="keep what --real told, for later"
-    )
-    parser.add_argument(
-        "--noise-level",
-        type=float,
-        metavar="RMS",
-        help="white noise was added to the pictures: its root mean square on [-1, 1]",
-    )
-    parser.add_argument(
-        "--false-positive-rate",
-        type=float,
-        default=0.01,
-        metavar="RATE",
-        help="how often a picture that the model did not make may be called its own (default 0.01)",
-    )
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,7 +58,7 @@ class Attribute(PerPicture):
 
     def check_files(self, files: Sequence[PictureFile]) -> None:
         options = self.options
-        self.real = [PictureFile.read(path) for path in options.real or ()]
+        self.real = [self.read(path) for path in options.real or ()]
         dtype, _ = placement(options)
         self.observations = {
             file.path: observation_of(file.pictures.observation, dtype, self.noise)
@@ -132,8 +82,10 @@ class Attribute(PerPicture):
         if self.options.save_calibration is not None:
             latent_files.check_file(self.options.save_calibration)
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
-        self.autoencoder = _load(self.options)
+    def prepare(self, files: list[PictureFile]) -> None:
+        self.autoencoder = load_autoencoder(self.options)
+        self.fit(files, self.autoencoder)
+        self.fit(self.real, self.autoencoder)
         check_medium(self.autoencoder)
         for stored in self.calibrations.values():
             stored.check_model(self.autoencoder)
@@ -155,6 +107,7 @@ class Attribute(PerPicture):
             "picture": str(file.path),
             "made_by_model": bool(found.made_by_model),
             "p_value": float(found.p_value),
+            "smallest_p_value": self._calibration(file).smallest_p_value,
             "score_db": float(found.score),
             "observation": stable_repr(observation),
             "status": found.inversion.status[0].name,
@@ -165,9 +118,16 @@ class Attribute(PerPicture):
     def line(self, entry: Entry) -> str:
         verdict = "made by this model" if entry["made_by_model"] else "not attributed to this model"
         return (
-            f"{entry['picture']}: {verdict}, p = {entry['p_value']:.3g}, score "
+            f"{entry['picture']}: {verdict}, p = {entry['p_value']:.3g}{self._floor(entry)}, score "
             f"{entry['score_db']:.1f} dB, {entry['seconds']:.2f} s"
         )
+
+    def _floor(self, entry: Entry) -> str:
+        """What keeps a p-value from being smaller, where something does."""
+        floor = entry["smallest_p_value"]
+        if entry["p_value"] > floor:
+            return ""
+        return f" (the least that {round(1 / floor) - 1} pictures allow; more in --real lower it)"
 
     def settings(self) -> Entry:
         options = self.options
@@ -204,23 +164,13 @@ def _stored(options: argparse.Namespace) -> Calibration:
     """The calibration of the file, or of an embedded model."""
     if options.calibration is not None:
         stored = Calibration.load(options.calibration)
-    elif (
-        options.pair is None and _decoder(options) in EMBEDDED and not Path(options.model).exists()
-    ):
-        stored = Calibration.embedded(_decoder(options))
+    elif options.pair is None and bundled(options.model, AUTOENCODERS):
+        stored = Calibration.embedded(options.model)
+    elif options.pair is None and bundled(options.model, DIFFUSION_MODELS):
+        stored = Calibration.embedded("kl")  # their decoder
     else:
         raise ValueError(
             "nothing to compare the pictures with: give --calibration FILE, or --real PICTURE..."
         )
     stored.check_rate(options.false_positive_rate)
     return stored
-
-
-def _decoder(options: argparse.Namespace) -> str:
-    return "kl" if options.model in AROUND_KL else options.model
-
-
-def _load(options: argparse.Namespace) -> Autoencoder:
-    if options.pair is None and options.model in AROUND_KL and not Path(options.model).exists():
-        options = argparse.Namespace(**(vars(options) | {"model": _decoder(options)}))
-    return load_autoencoder(options)

@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from fixpoint.adapters.commands.apart import demonstrate_apart
+from fixpoint.adapters.commands.choices import Default
 from fixpoint.adapters.commands.demonstration import SIDE, demonstrate, photograph, table_head
 from fixpoint.adapters.commands.options import (
-    DEFAULT_MODEL,
-    add_model,
-    add_report,
     load_autoencoder,
     printer,
     shows_progress,
 )
+from fixpoint.adapters.commands.reports import check_report, write_report
 from fixpoint.adapters.pictures.pictures import to_pil
 from fixpoint.adapters.reports import figures, latent_files
 from fixpoint.checkpoints.whole_file import write_whole
 
 
-def add_to(commands: Any) -> None:
-    """Register the command with the subparsers of `fixpoint`."""
-    parser = commands.add_parser(
-        "demo",
-        help="recover a known latent from an 8-bit picture, four ways",
-        description="Encodes a photograph to a known latent, decodes it to an 8-bit picture, and "
-        "recovers the latent by the encoder alone, by gradient descent, by the paper's method and "
-        "by ours. Without --model and --pair a second, harder pair follows, whose encoder and "
-        "decoder were trained apart.",
-    )
-    add_model(parser)
-    parser.add_argument(
-        "--evaluations", type=int, default=20, metavar="N", help="of E(D(z)), for ours"
-    )
-    parser.add_argument("--gradient-steps", type=int, default=100, metavar="N")
-    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
-    add_report(parser, json_help="write the table as JSON")
-    parser.set_defaults(run=run)
-
-
 def run(options: argparse.Namespace) -> int:
     """Check the options, load the model, run the methods and write table and figure."""
-    say = printer(options.quiet)
+    say = printer(options)
     for name in ("evaluations", "gradient_steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    latent_files.check_outputs(options.out, options.json)
+    latent_files.check_folder(options.out)
+    check_report(options)
     autoencoder = load_autoencoder(options)
     picture = photograph(SIDE)
     height, width = picture.shape[-2:]
@@ -81,10 +59,8 @@ def run(options: argparse.Namespace) -> int:
         f"Recovering a latent from an 8-bit picture: {autoencoder}",
     )
     content = {"methods": shown.table()}
-    if options.pair is None and options.model == DEFAULT_MODEL:
+    if isinstance(options.model, Default) and options.pair is None:
         content["apart"] = demonstrate_apart(say)
     say(f"\nFigure: {options.out / 'demo.png'}")
-    if options.json is not None:
-        latent_files.write_json(options.json, content)
-        say(f"JSON:   {options.json}")
+    write_report(options, content, say)
     return 0

@@ -10,16 +10,12 @@ from typing import Any
 import torch
 
 from fixpoint.adapters.commands.options import (
-    OBSERVATIONS,
-    add_model,
-    add_report,
     check_distinct,
     load_autoencoder,
     model_name,
     shows_progress,
 )
 from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
-from fixpoint.adapters.inversion.choice import GRADIENTS
 from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.judgement import InversionOutcome
 from fixpoint.adapters.inversion.methods import METHODS
@@ -40,64 +36,6 @@ from fixpoint.adapters.reports.versions import versions
 from fixpoint.checkpoints.whole_file import write_whole
 from fixpoint.iterators import ForwardStep
 from fixpoint.status import Status
-
-
-def add_to(commands: Any) -> None:
-    """Register the command with the subparsers of `fixpoint`."""
-    parser = commands.add_parser(
-        "invert",
-        help="find the latent behind each picture",
-        description="Writes, for every picture, NAME.latent.safetensors (in the pipeline's "
-        "scaling), NAME.reconstruction.png and NAME.report.png.",
-    )
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_model(parser)
-    parser.add_argument("--method", choices=tuple(METHODS), default="auto")
-    parser.add_argument(
-        "--observation",
-        choices=OBSERVATIONS,
-        default="auto",
-        help="what happened to the decoder's output; auto: what the file shows",
-    )
-    parser.add_argument(
-        "--iterations",
-        type=int,
-        metavar="N",
-        help="limit on iterations (default 50; 100 for paper-adam and the gradients)",
-    )
-    parser.add_argument(
-        "--noise-level",
-        type=float,
-        metavar="RMS",
-        help="white noise was added to the picture: its root mean square on [-1, 1]",
-    )
-    parser.add_argument(
-        "--gradients",
-        choices=GRADIENTS,
-        help="with --method auto: whether pictures that the iteration cannot finish go on by "
-        "gradients of the decoder (auto, default), never, or all of them always",
-    )
-    parser.add_argument(
-        "--memory-budget",
-        type=float,
-        metavar="MIB",
-        help="that gradient steps may add to memory; what needs more goes without them",
-    )
-    parser.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        metavar="FILE",
-        help="safetensors with the true latent of the (one) picture, to report the NMSE",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the autoencoder: worth its time where many pictures of one size follow",
-    )
-    parser.add_argument("--out", type=Path, default=Path("inverted"), metavar="DIR")
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -150,8 +88,9 @@ class Invert(PerPicture):
         self.observations = {file.path: self._observation(file) for file in files}
         self.truth = None if truth is None else latent_files.read_latent(truth)
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         self.autoencoder = load_autoencoder(self.options)
+        self.fit(files, self.autoencoder)
         for file in files:
             self._check_size(file)
         self.say(f"{self.autoencoder}, method {self.options.method}")
@@ -186,15 +125,16 @@ class Invert(PerPicture):
         return entry | self._write(file.path, inversion)
 
     def line(self, entry: Entry) -> str:
-        parts = [f"{entry['picture']}: {entry['status'] or 'done'}"]
+        judged = entry["outcome"] != InversionOutcome.UNJUDGED.name
+        parts = [entry["status"] or "done"]
         if entry["psnr_db"] is not None:
             parts.append(f"PSNR {entry['psnr_db']:.1f} dB")
         if entry.get("nmse_db") is not None:
             parts.append(f"NMSE {entry['nmse_db']:.1f} dB")
         parts += [f"{entry['evaluations']} evaluations", f"{entry['seconds']:.2f} s"]
-        line = ", ".join(parts) + f" -> {entry['latent']}"
-        judged = entry["outcome"] != InversionOutcome.UNJUDGED.name
-        return f"{line}\n    {entry['verdict']}" if judged else line
+        numbers = ", ".join(parts) + f" -> {entry['latent']}"
+        meaning = f"{entry['verdict']}\n    " if judged else ""
+        return f"{entry['picture']}: {meaning}{numbers}"
 
     def settings(self) -> Entry:
         return {

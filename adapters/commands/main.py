@@ -1,38 +1,52 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: `fixpoint invert`, `demo`, `verify`, `watermark`, `noise`, `edit`, `attribute`.
 
 Exit codes: 0 done, 1 an inversion ended in NaN or divergence, or the computation failed, 2 bad
 input, 130 interrupted.
+
+The options are parsed before the module of the command is loaded, since only that one needs torch.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from importlib import import_module
 
-from fixpoint.adapters.commands import attribute, demo, edit, invert, noise, verify, watermark
 from fixpoint.adapters.commands.options import one_line
+from fixpoint.adapters.commands.parser import Parser
+from fixpoint.adapters.commands.parsers import (
+    attribute,
+    demo,
+    edit,
+    invert,
+    noise,
+    verify,
+    watermark,
+)
 from fixpoint.version import __version__
 
 COMMANDS = (invert, demo, verify, watermark, noise, edit, attribute)
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    whole = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions, and runs nothing
+        import argcomplete
+
+        argcomplete.autocomplete(whole)
+    options = whole.parse_args(arguments)
     try:
-        return options.run(options)
+        return execute(options)
     except KeyboardInterrupt:
         print("fixpoint: interrupted; files already written are complete", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ModuleNotFoundError as error:
         print(
             f"fixpoint: error: {error.name} is not installed; "
@@ -48,13 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def execute(options: argparse.Namespace) -> int:
+    """Run the command that was parsed; returns the exit code.
+
+    Raises:
+        ValueError, TypeError, OSError: bad input.
+    """
+    return import_module(options.module).run(options)
+
+
+def parser() -> Parser:
+    """The parser of all commands; `options.module` names the module whose `run` does the work."""
+    whole = Parser(
         prog="fixpoint",
         description="Invert the decoder of a latent diffusion model without gradients.",
     )
-    parser.add_argument("--version", action="version", version=f"fixpoint {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    whole.add_argument("--version", action="version", version=f"fixpoint {__version__}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
-    return parser
+    return whole

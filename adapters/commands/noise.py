@@ -6,70 +6,23 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fixpoint.adapters.commands.options import (
-    add_diffusion_model,
-    add_report,
     check_distinct,
     load_diffusion,
     shows_progress,
 )
 from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
 from fixpoint.adapters.diffusion.noise_recovery import (
-    DECODER_INVERSIONS,
     RecoveredNoise,
     recover_noise,
 )
-from fixpoint.adapters.diffusion.sampling import METHODS
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.reports import latent_files
 from fixpoint.adapters.reports.latent_files import finite_or_none
 from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.adapters.reports.versions import versions
 from fixpoint.status import Status
-
-
-def add_to(commands: Any) -> None:
-    """Register the command with the subparsers of `fixpoint`."""
-    parser = commands.add_parser(
-        "noise",
-        help="recover the noise that a diffusion model made each picture of",
-        description="Inverts the decoder, then the sampling. Writes, for every picture, "
-        "NAME.noise.safetensors (z_T, of variance 1) and NAME.latent.safetensors (z_0, in the "
-        "pipeline's scaling).",
-    )
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_diffusion_model(parser)
-    parser.add_argument(
-        "--prompt",
-        default="",
-        metavar="TEXT",
-        help="that the pictures were made with; where it is not known leave it out",
-    )
-    parser.add_argument("--negative-prompt", metavar="TEXT")
-    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of the sampler")
-    parser.add_argument(
-        "--guidance", type=float, default=1.0, metavar="G", help="of the sampler; 1 for none"
-    )
-    parser.add_argument(
-        "--method", choices=METHODS, default="naive", help="of inverting the sampling"
-    )
-    parser.add_argument(
-        "--decoder-inversion",
-        choices=tuple(DECODER_INVERSIONS),
-        default="ours",
-        help="default ours",
-    )
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        metavar="FILE",
-        help="safetensors with the true noise of the (one) picture, to report the NMSE",
-    )
-    parser.add_argument("--out", type=Path, default=Path("noise"), metavar="DIR")
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -96,9 +49,10 @@ class Noise(PerPicture):
         truth = self.options.truth
         self.truth = None if truth is None else latent_files.read_latent(truth, name="noise")
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         options = self.options
         self.model = load_diffusion(options)
+        self.fit(files, self.model.autoencoder)
         self.model.check_sampling(
             options.prompt,
             steps=options.steps,

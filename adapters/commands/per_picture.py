@@ -11,11 +11,15 @@ import argparse
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.commands.cropping import cropped
 from fixpoint.adapters.commands.options import one_line, printer
+from fixpoint.adapters.commands.reports import check_report, write_report
+from fixpoint.adapters.pictures.background import on_background
 from fixpoint.adapters.pictures.pictures import Pictures, as_pictures, read_picture
 from fixpoint.adapters.reports import latent_files
 from fixpoint.status import Status
@@ -41,14 +45,31 @@ class PictureFile:
     pictures: Pictures
 
     @classmethod
-    def read(cls, path: Path) -> PictureFile:
+    def read(cls, path: Path, background: str | None = None) -> PictureFile:
         """Read and convert a file.
+
+        Args:
+            path: of the file.
+            background: what shows where it is transparent; None where it may not be.
 
         Raises:
             ValueError: it is no picture that can be inverted; the message names the file.
         """
         image = read_picture(path)
+        if background is not None:
+            image = on_background(image, background)
         return cls(path, image, as_pictures(image))
+
+    def cropped(self, autoencoder: Autoencoder) -> PictureFile:
+        """The file with the part of its picture that the autoencoder takes, see `cropped`.
+
+        Raises:
+            ValueError: there is none; the message names the file.
+        """
+        try:
+            return replace(self, pictures=cropped(self.pictures, autoencoder))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
     def check(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function that checks this picture; its errors then name the file."""
@@ -70,7 +91,7 @@ class PerPicture(ABC):
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.say = printer(options.quiet)
+        self.say = printer(options)
 
     def run(self) -> int:
         """Check everything, load the model, then treat one picture after the other.
@@ -79,7 +100,7 @@ class PerPicture(ABC):
             0, or 1 if an inversion diverged or ended in NaN, or 2 if a picture was refused.
         """
         self.check_options()
-        files = [PictureFile.read(path) for path in self.options.pictures]
+        files = [self.read(path) for path in self.options.pictures]
         self.check_files(files)
         self.check_outputs()
         self.prepare(files)
@@ -92,12 +113,24 @@ class PerPicture(ABC):
                     self.say(self.line(entries[-1]))
             summary = self.summary(entries)
         finally:
-            if self.options.json is not None:
-                content = self.settings() | summary | {"pictures": entries}
-                latent_files.write_json(self.options.json, content)
-                self.say(f"JSON: {self.options.json}")
+            content = self.settings() | summary | {"pictures": entries}
+            write_report(self.options, content, self.say)
         statuses = {entry["status"] for entry in entries}
         return 2 if REFUSED in statuses else 1 if statuses & FAILED else 0
+
+    def read(self, path: Path) -> PictureFile:
+        """A picture file, on the colour of --background."""
+        return PictureFile.read(path, getattr(self.options, "background", None))
+
+    def fit(self, files: list[PictureFile], autoencoder: Autoencoder) -> None:
+        """With --crop, replace every file by the part of it that the autoencoder takes."""
+        if not getattr(self.options, "crop", False):
+            return
+        for index, file in enumerate(files):
+            files[index] = file.cropped(autoencoder)
+            if files[index].pictures is not file.pictures:
+                height, width = files[index].pictures.values.shape[-2:]
+                self.say(f"{file.path}: cropped to {width} x {height}")
 
     def _entry(self, file: PictureFile) -> Entry:
         try:
@@ -119,12 +152,14 @@ class PerPicture(ABC):
         """Refuse outputs that cannot be written."""
         if "out" in self.options:
             latent_files.check_folder(self.options.out)
-        if self.options.json is not None:
-            latent_files.check_file(self.options.json)
+        check_report(self.options)
 
     @abstractmethod
-    def prepare(self, files: Sequence[PictureFile]) -> None:
-        """Load the model and refuse what only the model can judge; it does not run yet."""
+    def prepare(self, files: list[PictureFile]) -> None:
+        """Load the model, `fit` the files and refuse what only the model can judge.
+
+        It does not run yet.
+        """
 
     @abstractmethod
     def process(self, file: PictureFile) -> Entry:

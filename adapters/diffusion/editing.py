@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fixpoint import kernels
+from fixpoint._keywords import suggests
 from fixpoint._solve import solve
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion, as_model
 from fixpoint.adapters.diffusion.noise_recovery import (
@@ -95,6 +96,7 @@ class Edit(Summarised):
         return [to_pil(row) for row in self.picture]
 
 
+@suggests
 def edit(
     model: Any,
     image: Any,

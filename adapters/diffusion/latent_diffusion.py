@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fixpoint._nearest import did_you_mean
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.autoencoders.folder import MODELS
+from fixpoint.adapters.autoencoders.folder import MODELS, quiet_diffusers
+from fixpoint.adapters.autoencoders.hub import Source
+from fixpoint.adapters.autoencoders.placement import device_of, dtype_of, placed
 from fixpoint.adapters.diffusion.networks import Condition, ConditionedNetwork
 from fixpoint.adapters.diffusion.pipeline_folder import load_pipeline
 from fixpoint.adapters.diffusion.pipelines import PipelineClass, pipeline_class
@@ -69,6 +72,26 @@ class LatentDiffusion:
         """The default shape of the pipeline: (channels, rows, columns), or for videos
         (channels, frames, rows, columns)."""
         return self.convention.latent_shape(self.pipeline)
+
+    def to(
+        self,
+        device: str | torch.device | torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
+    ) -> Self:
+        """Move or convert the pipeline itself, as its own `to` does; returns the model.
+
+        Args:
+            device, dtype: as for `Autoencoder.to`.
+
+        Raises:
+            ValueError: hooks move the weights, or the device cannot be used. TypeError: `dtype` is
+                none.
+        """
+        place, numbers = placed(device, dtype)
+        with quiet_diffusers():
+            self.pipeline.to(place or self.device, numbers or self.dtype)
+        self.autoencoder = self.convention.wrap(getattr(self.pipeline, self.convention.autoencoder))
+        return self
 
     def noise(
         self,
@@ -250,17 +273,25 @@ class LatentDiffusion:
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        model: str | Path,
         *,
-        dtype: torch.dtype = torch.float32,
+        torch_dtype: torch.dtype | str | None = None,
+        dtype: torch.dtype | str | None = None,
         device: str | torch.device = "cpu",
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = True,
         velocity: Direction | None = None,
     ) -> LatentDiffusion:
-        """Load a pipeline from a folder in diffusers' format; never from the network.
+        """Load a pipeline in diffusers' format: from a folder, or by its name on the hub.
 
         Args:
-            folder: holds `model_index.json` and a folder for every part, with safetensors weights.
-            dtype, device: of the loaded models.
+            model: a folder, which holds `model_index.json` and a folder for every part, with
+                safetensors weights; or a name "org/name" on the hub of Hugging Face, whose files
+                are taken from the local cache.
+            torch_dtype, dtype, device, revision, variant, cache_dir, local_files_only: as for
+                `Autoencoder.from_pretrained`; nothing is fetched by default.
             velocity: as for `from_diffusers`.
 
         Raises:
@@ -268,7 +299,9 @@ class LatentDiffusion:
                 else. TypeError: an unsupported pipeline. ModuleNotFoundError: without
                 transformers.
         """
-        pipeline = load_pipeline(Path(folder), dtype).to(device)
+        numbers, place = dtype_of(dtype, torch_dtype), device_of(device)
+        source = Source(model, None, revision, variant, cache_dir, local_files_only)
+        pipeline = load_pipeline(source.pipeline(), numbers, variant).to(place)
         for part in pipeline.components.values():
             if isinstance(part, torch.nn.Module):
                 part.eval().requires_grad_(False)
@@ -279,7 +312,7 @@ class LatentDiffusion:
         cls,
         name: str = "diffusion",
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
     ) -> LatentDiffusion:
         """A small trained model that ships inside the package, around the autoencoder "kl".
@@ -290,7 +323,10 @@ class LatentDiffusion:
             dtype, device: of the loaded model.
         """
         if name not in EMBEDDED:
-            raise ValueError(f"embedded diffusion models: {', '.join(EMBEDDED)}; got {name!r}")
+            raise ValueError(
+                f"embedded diffusion models: {', '.join(EMBEDDED)}; got {name!r}"
+                f"{did_you_mean(str(name), EMBEDDED)}"
+            )
         velocity: Direction | None = "to picture" if name == "flow" else None
         return cls.from_pretrained(MODELS / name, dtype=dtype, device=device, velocity=velocity)
 

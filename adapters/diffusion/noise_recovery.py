@@ -14,6 +14,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fixpoint._keywords import suggests
 from fixpoint.adapters.diffusion.latent_diffusion import as_model
 from fixpoint.adapters.diffusion.sampling import Method, Trajectory, check_method
 from fixpoint.adapters.inversion.methods import METHODS
@@ -59,6 +60,7 @@ class RecoveredNoise(Summarised):
         return nmse_db(self.noise, truth)
 
 
+@suggests
 def recover_noise(
     model: Any,
     image: Any = None,

@@ -11,33 +11,32 @@ from typing import Any
 
 import torch
 
-from fixpoint.adapters.autoencoders.folder import quiet_diffusers
+from fixpoint.adapters.autoencoders.folder import check_folder, quiet_diffusers
 from fixpoint.adapters.diffusion.pipelines import pipeline_class
 
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that drawing from a prompt does not use. They are not loaded."""
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
+def load_pipeline(folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
     """The pipeline in a folder, on the CPU.
 
     Args:
         folder: holds `model_index.json` and a folder for every part, with safetensors weights.
         dtype: of the loaded models.
+        variant: of the weights' files, as "fp16".
 
     Raises:
         FileNotFoundError: the folder or a part is missing. ValueError: it holds something else, or
             cannot be loaded. TypeError: an unsupported pipeline. ModuleNotFoundError: without
             transformers.
     """
-    return _load(folder, _checked_class(folder), dtype)
+    return _load(folder, _checked_class(folder), dtype, variant)
 
 
 def _checked_class(folder: Path) -> str:
     """The class of the pipeline in a folder; checks that the folder holds its parts."""
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"model folder {folder} {what}")
+    check_folder(folder)
     index = folder / "model_index.json"
     if not index.is_file():
         raise FileNotFoundError(
@@ -61,7 +60,7 @@ def _checked_class(folder: Path) -> str:
     return name
 
 
-def _load(folder: Path, name: str, dtype: torch.dtype) -> Any:
+def _load(folder: Path, name: str, dtype: torch.dtype, variant: str | None) -> Any:
     import diffusers
 
     _require_transformers()
@@ -74,6 +73,7 @@ def _load(folder: Path, name: str, dtype: torch.dtype) -> Any:
             return getattr(diffusers, name).from_pretrained(
                 folder,
                 torch_dtype=dtype,
+                variant=variant,
                 local_files_only=True,
                 use_safetensors=True,
                 **unused,

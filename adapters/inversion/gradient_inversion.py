@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from fixpoint import kernels, schedules
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.inversion.backward_pass import checkpointed, frozen
 from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.reading import readable
@@ -41,6 +42,7 @@ from fixpoint.trees.rows import where_rows
 OPTIMIZERS = ("adam", "lbfgs")
 
 
+@takes_models
 def invert_by_gradient(
     autoencoder: Autoencoder,
     image: Any,

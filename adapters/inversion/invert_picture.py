@@ -12,6 +12,7 @@ from torch import Tensor
 from fixpoint import kernels, schedules
 from fixpoint._solve import solve
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.inversion.choice import (
     Gradients,
     by_gradients_alone,
@@ -44,6 +45,7 @@ from fixpoint.solution import Solution
 from fixpoint.stop import Below, StopRule
 
 
+@takes_models
 def invert(
     autoencoder: Autoencoder,
     image: Any,
@@ -72,7 +74,8 @@ def invert(
     and only judged.
 
     Args:
-        autoencoder: the encoder/decoder pair that made the picture.
+        autoencoder: the encoder/decoder pair that made the picture, or the model of diffusers
+            itself, as `pipe.vae`.
         image: one picture or several of one size: paths, PIL images, arrays or tensors; see
             `as_pictures`. Never resized.
         observation: what happened to the decoder's output before it became this picture; by
@@ -141,6 +144,7 @@ def invert(
     return _finished(problem, rows, solution)
 
 
+@takes_models
 def invert_by_iteration(
     autoencoder: Autoencoder,
     image: Any,
@@ -252,6 +256,7 @@ def _finished(problem: InversionProblem, rows: Rows, solution: Solution | None) 
     return finish(problem.autoencoder, problem.values, rows, seconds, problem.observation, solution)
 
 
+@takes_models
 def invert_by_paper(
     autoencoder: Autoencoder,
     image: Any,
@@ -289,6 +294,7 @@ def invert_by_paper(
     )
 
 
+@takes_models
 def invert_by_encoder(
     autoencoder: Autoencoder, image: Any, *, value_range: tuple[float, float] | None = None
 ) -> Inversion:

@@ -17,11 +17,6 @@ def readable(
     autoencoder: Autoencoder, image: Any, value_range: tuple[float, float] | None
 ) -> Pictures:
     """The pictures, once it is sure that this autoencoder can take them."""
-    if not isinstance(autoencoder, Autoencoder):
-        raise TypeError(
-            f"expected an Autoencoder, got {type(autoencoder).__name__}; wrap a diffusers model "
-            "with Autoencoder.from_diffusers, or two functions with Autoencoder.from_functions"
-        )
     pictures = read(autoencoder, image, value_range)
     if autoencoder.medium == "picture":
         check_sides(pictures.values, autoencoder.factor)

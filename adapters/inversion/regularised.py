@@ -29,6 +29,7 @@ from torch import Tensor
 
 from fixpoint import kernels
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
 from fixpoint.adapters.pictures.composed_observations import Masked, PerRow
 from fixpoint.adapters.pictures.observations import (
@@ -292,6 +293,7 @@ def unshrunk(observation: Observation) -> Observation:
 
 
 @torch.no_grad()
+@takes_models
 def latent_prior(autoencoder: Autoencoder, pictures: Any) -> GaussianPrior:
     """Mean and standard deviation of every channel over the latents of example pictures.
 
@@ -306,6 +308,7 @@ def latent_prior(autoencoder: Autoencoder, pictures: Any) -> GaussianPrior:
 
 
 @torch.no_grad()
+@takes_models
 def latent_box(autoencoder: Autoencoder, pictures: Any, *, margin: float = 0.1) -> Box:
     """The range of every channel over the latents of example pictures.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.adapters.pictures.pictures import to_pil
+from fixpoint.checkpoints.tree_file import read_tree, write_tree
 from fixpoint.solution import Solution
 from fixpoint.status import Status
 from fixpoint.summary import Summarised
@@ -93,6 +95,36 @@ class Inversion(Summarised):
     ) -> Float[Tensor, " batch"]:
         """`10 log10(||latent - truth||^2 / ||truth||^2)` per row, in dB (the paper, section 4)."""
         return nmse_db(self.latent, truth)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, whole or not at all, which `Inversion.load` reads.
+
+        It holds everything but the reports of monitors. Other programs find the latents under the
+        name "latent", as `read_latent` does.
+
+        Raises:
+            TypeError: the observation is a function, which no file can hold. OSError: the file
+                cannot be written.
+        """
+        solution = None if self.solution is None else replace(self.solution, monitors=())
+        whole = replace(self, solution=solution)
+        write_tree(Path(path), whole, {"holds": "Inversion"}, self.latent.device)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Inversion:
+        """Read a file that `save` wrote; nothing is unpickled.
+
+        Args:
+            path: of the file.
+            device: of its tensors.
+
+        Raises:
+            ValueError: the file is missing or damaged, or holds something else.
+        """
+        found = read_tree(Path(path), torch.device(device))
+        if not isinstance(found, cls):
+            raise ValueError(f"{path} holds no {cls.__name__}, but a {type(found).__name__}")
+        return found
 
     def to_pil(self) -> list[Any]:
         """The reconstructions as 8-bit PIL images.

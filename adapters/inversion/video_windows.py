@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.inversion.defaults import default_observation
 from fixpoint.adapters.inversion.memory_plan import plan_window
 from fixpoint.adapters.inversion.result import Inversion
@@ -24,6 +25,7 @@ from fixpoint.adapters.pictures.observations import Jpeg, Observation, as_observ
 from fixpoint.adapters.pictures.videos import as_videos, check_count
 
 
+@takes_models
 def invert_video(
     autoencoder: Autoencoder,
     video: Any,
@@ -69,11 +71,10 @@ def invert_video(
             applied to parts of a video, or not even the smallest part fits into the budget.
     """
     started = time.perf_counter()
-    if not isinstance(autoencoder, Autoencoder) or autoencoder.medium != "video":
-        found = getattr(autoencoder, "medium", type(autoencoder).__name__)
+    if autoencoder.medium != "video":
         raise TypeError(
-            f"expected an autoencoder of videos, got {found}; PerFrame(autoencoder) applies one of "
-            "pictures frame by frame"
+            f"expected an autoencoder of videos, got one of {autoencoder.medium}s; "
+            "PerFrame(autoencoder) applies one of pictures frame by frame"
         )
     if memory_budget is not None and window is not None:
         raise ValueError("memory_budget chooses the window: give one of them")

@@ -160,7 +160,11 @@ def check_sides(values: Float[Tensor, "batch 3 height width"], factor: int) -> N
     height, width = values.shape[-2:]
     if height % factor or width % factor or not height or not width:
         cropped = f"{width // factor * factor} x {height // factor * factor}"
-        advice = f"crop it to {cropped}" if min(height, width) >= factor else "it is too small"
+        advice = (
+            f"crop it to {cropped}, as --crop does"
+            if min(height, width) >= factor
+            else "it is too small"
+        )
         raise ValueError(
             f"picture sides must be multiples of {factor} for this autoencoder, got {width} x "
             f"{height}; {advice} (do not resize: that destroys the inversion)"
@@ -192,7 +196,10 @@ def _from_pil(image: Any) -> Pictures:
         raise ValueError(f"{name} has {image.n_frames} frames; give them one by one")
     transparent = image.mode in ("LA", "RGBA") or "transparency" in image.info
     if transparent and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise ValueError(f"{name} is partly transparent; flatten it onto a background first")
+        raise ValueError(
+            f"{name} is partly transparent; lay it on a colour first, on the "
+            "command line with --background"
+        )
     try:
         upright = ImageOps.exif_transpose(image)
     except Exception:  # the EXIF block is damaged, not the pixels

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.inversion.invert_picture import invert_by_iteration
 from fixpoint.adapters.inversion.reading import readable
 from fixpoint.adapters.inversion.result import Inversion
@@ -56,6 +57,7 @@ class Attribution(Summarised):
     inversion: Inversion = field(repr=False)
 
 
+@takes_models
 def attribute(
     autoencoder: Autoencoder,
     image: Any,

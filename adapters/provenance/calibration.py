@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED, Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.autoencoders.digest import digest_of_model as digest_of_model
 from fixpoint.adapters.autoencoders.folder import MODELS
 from fixpoint.adapters.inversion.invert_picture import invert_by_iteration
@@ -174,6 +175,7 @@ class Calibration(Summarised):
         return cls.load(MODELS / name / "attribution.json")
 
 
+@takes_models
 def calibrate(
     autoencoder: Autoencoder,
     real: Any,

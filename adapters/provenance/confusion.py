@@ -83,7 +83,7 @@ def confusion_matrix(truth: Sequence[str], found: Sequence[str], keys: Sequence[
         raise ValueError(f"two keys have one name: {', '.join(keys)}")
     unknown = sorted({label for label in (*truth, *found) if label not in index})
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is none of the keys: {', '.join(keys)}")
+        raise ValueError(f"{unknown[0]!r} is not among the keys: {', '.join(keys)}")
     counts = torch.zeros(len(keys), len(keys), dtype=torch.long)
     for true, label in zip(truth, found, strict=True):
         counts[index[true], index[label]] += 1

@@ -1,4 +1,4 @@
-"""Figures of an inversion and of the demonstration."""
+"""Figures of an inversion, of an edit and of the demonstration."""
 
 from __future__ import annotations
 
@@ -62,6 +62,32 @@ def inversion_figure(path: Path, inversion: Inverted, row: int, title: str) -> N
         curve.set_title(inversion.status[row].name, fontsize=10)
         curve.set_xlabel("evaluations of E(D(z))")
         curve.legend(fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    _save(figure, path)
+
+
+def edit_figure(path: Path, before: Tensor, mask: Tensor, after: Tensor, title: str) -> None:
+    """Draw a picture, what of it is drawn anew, the result and the difference, as a PNG.
+
+    Args:
+        path: of the PNG.
+        before, after: (3, height, width) on [-1, 1].
+        mask: (height, width), true where the picture is drawn anew.
+        title: of the whole figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.8), layout="constrained", dpi=110)
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.12))
+    before, mask, after = before.cpu(), mask.cpu(), after.cpu()
+    _show(axes[0], before, "before")
+    _show(axes[1], torch.where(mask, before, before * 0.25 - 0.75), "mask: what is drawn anew")
+    _show(axes[2], after, "after")
+    change = (after - before).abs().amax(0) * 127.5
+    drawn = axes[3].imshow(change.numpy(), cmap="magma", vmin=0, vmax=max(1.0, float(change.max())))
+    axes[3].set_title("change of a pixel (8-bit levels)", fontsize=10)
+    axes[3].set_axis_off()
+    figure.colorbar(drawn, ax=axes[3], fraction=0.046)
     figure.suptitle(title, fontsize=11, parse_math=False)
     _save(figure, path)
 

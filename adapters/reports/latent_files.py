@@ -14,9 +14,14 @@ from torch import Tensor
 from fixpoint.checkpoints.whole_file import write_whole
 
 
+def json_text(content: Mapping[str, Any]) -> str:
+    """A mapping as indented JSON; NaN and infinity are refused."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON; NaN and infinity are refused."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    text = json_text(content)
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
@@ -70,17 +75,6 @@ def check_folder(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"cannot write to folder {folder}: {reason}") from error
-
-
-def check_outputs(folder: Path, json_file: Path | None) -> None:
-    """Check that a folder for results and a JSON file can be written.
-
-    Raises:
-        ValueError: one of them cannot.
-    """
-    check_folder(folder)
-    if json_file is not None:
-        check_file(json_file)
 
 
 def check_file(path: Path) -> None:

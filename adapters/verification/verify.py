@@ -25,6 +25,7 @@ from torch import Tensor
 from fixpoint import kernels
 from fixpoint._solve import solve
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
+from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
 from fixpoint.adapters.inversion.result import nmse_db
 from fixpoint.adapters.pictures.pictures import check_sides
@@ -88,6 +89,7 @@ class _AgainstLimit(Monitor):
         return self.monitor.report(memory)
 
 
+@takes_models
 def verify(
     autoencoder: Autoencoder,
     crops: Sequence[Crop],

@@ -11,6 +11,7 @@ and writes the page.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -36,6 +37,7 @@ from fixpoint.kernels.device import AVAILABLE
 from fixpoint.kernels.dispatch import REFERENCES
 
 BATCHES = (1, 16, 128, 1024)
+INSTALLED = importlib.util.find_spec("triton") is not None
 VIDEO = (1, 4, 16, 40, 64)  # 16 frames of 320 x 512
 COMPILED = (16, 1024)  # batches at which torch.compile is tried: it takes seconds each time
 
@@ -64,7 +66,7 @@ def accuracy(device: str) -> list[dict[str, Any]]:
     Relative to the largest element of a result, and for sums to the sum of their terms' sizes.
     """
     interpreter = AVAILABLE and os.environ.get("TRITON_INTERPRET") == "1"
-    if device == "cpu" and AVAILABLE and not interpreter:  # it is chosen when triton is imported
+    if device == "cpu" and INSTALLED and not interpreter:  # it is chosen when triton is imported
         return json_of_process("benchmarks.speed.kernels", "--accuracy", TRITON_INTERPRET="1")
     shape = (2, *LATENT)
     found = []
@@ -174,7 +176,7 @@ def call_overheads(device: str) -> dict[str, float]:
 
 def kernel_code() -> list[dict[str, Any]] | None:
     """What the compiler makes of the kernels; None without Triton."""
-    if not AVAILABLE:
+    if not INSTALLED:
         return None
     return json_of_process("benchmarks.speed.kernel_code", "--json", "/dev/stdout")
 

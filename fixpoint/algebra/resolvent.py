@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 from torch import Tensor
@@ -103,6 +104,8 @@ def resolvent(
             f"the resolvent of {type(operator).__name__} has no closed form here: give a tolerance "
             "to solve for it, as resolvent(step, tolerance=1e-8)"
         )
+    if not _inner_solver:
+        importlib.import_module("fixpoint.inner_solves.inner_solve")
     return made(_inner_solver[0](operator, step, tolerance, max_iterations))
 
 

@@ -24,6 +24,7 @@ import os
 import sys
 import types
 from collections.abc import Mapping
+from enum import Enum, EnumMeta
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def write_tree(path: Path, tree: Any, notes: Mapping[str, str], device: torch.de
 
     Args:
         path: of the file; a temporary one beside it is renamed into its place.
-        tree: dataclasses, named tuples, tuples and dicts of tensors, numbers, strings and None.
+        tree: dataclasses, named tuples, tuples and dicts of tensors, numbers, strings, members of
+            enumerations and None.
         notes: strings that `read_notes` gives back.
         device: of most tensors; tensors on another device are read back to that one.
 
@@ -151,6 +153,8 @@ class _Writer:
             if hasattr(part, "_fields"):
                 return {"class": self._class(type(part), path), "parts": parts}
             return {"tuple": parts}
+        if isinstance(part, Enum):
+            return {"enum": self._class(type(part), path), "name": part.name}
         if type(part) is float and not math.isfinite(part):
             return {"float": str(part)}
         if type(part) in (str, int, bool, float, type(None)):
@@ -226,6 +230,8 @@ class _Reader:
             return {key: self.node(each) for key, each in node["dict"]}
         if "tuple" in node:
             return tuple(self.node(each) for each in node["tuple"])
+        if "enum" in node:
+            return self._member(node["enum"], node["name"])
         if "float" in node:
             return float(node["float"])
         return node["value"]
@@ -235,6 +241,12 @@ class _Reader:
         if not _is_data(kind):
             raise NotReadable(f"it holds a {name}, which is no class loaded in this process")
         return kind
+
+    def _member(self, name: str, member: str) -> Any:
+        kind = _find(name)
+        if not issubclass(type(kind), EnumMeta):
+            raise NotReadable(f"it holds a {name}, which is no enumeration loaded in this process")
+        return inspect.getattr_static(kind, "_member_map_")[member]
 
     def _laid_out(self, values: Tensor, layout: Mapping[str, Any]) -> Tensor:
         """A tensor of these values with its old layout in memory."""

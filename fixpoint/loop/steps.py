@@ -62,7 +62,9 @@ class Steps:
 
     def first(self, z0: Tensor, rows: Tensor) -> tuple[Kept, Entry]:
         """The first iterate, and its entry in the history."""
-        return self._observe(None, None, self.iterator.init(self.watched, z0), rows, 0)
+        state = self.iterator.init(self.watched, z0)
+        _check_state(state, z0, f"{type(self.iterator).__name__}.init")
+        return self._observe(None, None, state, rows, 0)
 
     def next(
         self, kept: Kept, rows: Tensor, iteration: int | Tensor, *, last: bool
@@ -74,6 +76,7 @@ class Steps:
             request = Request(pairs=self.pairs, done=done, last=last)
             before = replace(before, request=request)
         state = self.iterator.step(self.watched, before)
+        _check_state(state, before.z, f"{type(self.iterator).__name__}.step")
         return self._observe(kept.record, before, state, rows, iteration, last=last)
 
     def select(self, kept: Kept, rows: Tensor) -> Kept:
@@ -147,6 +150,23 @@ def _entry(iterate: Iterate, running: Tensor | None) -> Entry:
         torch.where(running, iterate.residual_norm, torch.nan),
         {name: torch.where(running, value, torch.nan) for name, value in numbers.items()},
     )
+
+
+def _check_state(state: State, z: Tensor, method: str) -> None:
+    """Refuse what an iterator returned if it is no state of these rows.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    if not isinstance(state, State):
+        raise TypeError(f"{method} must return a State, got {type(state).__name__}")
+    for name in ("z", "point", "residual"):
+        shape = getattr(state, name).shape
+        if shape != z.shape:
+            raise ValueError(
+                f"{method} returned a state whose {name} has shape {tuple(shape)}, expected that "
+                f"of z, {tuple(z.shape)}"
+            )
 
 
 def _check_measured(keep: str, iterate: Iterate) -> None:

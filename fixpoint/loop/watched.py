@@ -29,7 +29,14 @@ class WatchedOperator(Operator):
         return self.evaluate(z)[0]
 
     def evaluate(self, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        value, measured = self.operator.evaluate(z)
+        try:
+            value, measured = self.operator.evaluate(z)
+        except Exception as error:
+            error.add_note(
+                f"T was evaluated on z of shape {tuple(z.shape)}, {z.dtype}, on {z.device}; the "
+                "first axis is the batch"
+            )
+            raise
         if not isinstance(value, Tensor):
             raise TypeError(f"T must return a tensor, got {type(value).__name__}")
         if value.shape != z.shape or value.dtype != z.dtype or value.device != z.device:

@@ -84,7 +84,7 @@ def test_importing_says_so_whichever_was_installed_last(tmp_path, ours_last):
         [
             sys.executable,
             "-c",
-            f"import fixpoint{'' if ours_last else '.kernels, fixpoint._solve'}",
+            f"import fixpoint{'; fixpoint.solve' if ours_last else '.kernels, fixpoint._solve'}",
         ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},

@@ -4,40 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
-from fixpoint.adapters.commands.options import add_report
 from fixpoint.adapters.commands.per_picture import Entry
-from fixpoint.adapters.commands.watermark.named_keys import KEYS, add_key_options
-from fixpoint.adapters.commands.watermark.recovery import PerRecoveredNoise, add_recovery
+from fixpoint.adapters.commands.watermark.recovery import PerRecoveredNoise
 from fixpoint.adapters.provenance.tree_ring import TreeRing
 from fixpoint.adapters.reports.latent_files import finite_or_none
-
-
-def add_to(actions: Any) -> None:
-    """Register the command with the subparsers of `fixpoint watermark`."""
-    parser = actions.add_parser(
-        "detect",
-        help="say of each picture whether it carries a key",
-        description="Recovers the noise of every picture and tests it: the p-value is the chance "
-        "that white noise comes as close to the key.",
-    )
-    add_recovery(parser)
-    parser.add_argument(
-        "--key", required=True, metavar="KEY", help=f"a file of embed, or {', '.join(KEYS)}"
-    )
-    add_key_options(parser)
-    parser.add_argument(
-        "--false-positive-rate",
-        type=float,
-        default=0.01,
-        metavar="RATE",
-        help="p-values up to this mean: found (default 0.01)",
-    )
-    add_report(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

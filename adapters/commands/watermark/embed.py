@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.options import (
-    add_report,
     load_diffusion,
     printer,
     shows_progress,
 )
+from fixpoint.adapters.commands.reports import check_report, write_report
 from fixpoint.adapters.commands.watermark.named_keys import (
-    KEYS,
-    add_key_options,
     check_key_options,
     named_key,
 )
 from fixpoint.adapters.commands.watermark.sampling_options import (
-    add_sampling,
     check_sampling,
     guidance_of,
     sampling_settings,
@@ -30,36 +26,18 @@ from fixpoint.adapters.reports import latent_files
 from fixpoint.checkpoints.whole_file import write_whole
 
 
-def add_to(actions: Any) -> None:
-    """Register the command with the subparsers of `fixpoint watermark`."""
-    parser = actions.add_parser(
-        "embed",
-        help="generate pictures with a key in their noise",
-        description="Writes DIR/KEY-000.png and so on, KEY-000.noise.safetensors with the noise "
-        "of each, and key.safetensors, which detect and classify read.",
-    )
-    add_sampling(parser)
-    parser.add_argument("--prompt", required=True, metavar="TEXT")
-    parser.add_argument("--key", required=True, choices=KEYS)
-    add_key_options(parser)
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="pictures (default 1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise")
-    parser.add_argument("--out", type=Path, default=Path("watermarked"), metavar="DIR")
-    add_report(parser)
-    parser.set_defaults(run=run)
-
-
 def run(options: argparse.Namespace) -> int:
     """Check the options, load the model, then generate picture by picture.
 
     The JSON report holds whatever was done, also when the run is interrupted.
     """
-    say = printer(options.quiet)
+    say = printer(options)
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}")
     check_sampling(options)
     check_key_options(options, [options.key])
-    latent_files.check_outputs(options.out, options.json)
+    latent_files.check_folder(options.out)
+    check_report(options)
     model = load_diffusion(options)
     noise = model.noise(options.count, seed=options.seed)
     key = named_key(options, options.key, noise.shape)
@@ -81,10 +59,6 @@ def run(options: argparse.Namespace) -> int:
             entries.append({"picture": str(picture), "noise": str(noise_file)})
             say(str(picture))
     finally:
-        if options.json is not None:
-            content = {"key": key.name, "key_file": str(key_file), "seed": options.seed}
-            latent_files.write_json(
-                options.json, sampling_settings(options) | content | {"pictures": entries}
-            )
-            say(f"JSON: {options.json}")
+        made = {"key": key.name, "key_file": str(key_file), "seed": options.seed}
+        write_report(options, sampling_settings(options) | made | {"pictures": entries}, say)
     return 0

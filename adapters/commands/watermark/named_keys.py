@@ -7,23 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fixpoint.adapters.provenance.frequencies import MASKS
+from fixpoint.adapters.commands.choices import KEYS
 from fixpoint.adapters.provenance.tree_ring import TreeRing
-
-KEYS = ("paper-1", "paper-2", "paper-3", "zeros", "rand", "ring")
-
-
-def add_key_options(parser: argparse.ArgumentParser) -> None:
-    """--mask, --radius, --channel and --key-seed."""
-    group = parser.add_argument_group("keys given by name")
-    group.add_argument(
-        "--mask",
-        choices=MASKS,
-        help="centred on the zero frequency (default), or one row off as in the original",
-    )
-    group.add_argument("--radius", type=int, metavar="N", help="of the disc (default 6)")
-    group.add_argument("--channel", type=int, metavar="N", help="of the noise (default 0)")
-    group.add_argument("--key-seed", type=int, metavar="N", help="of rand and ring (default 0)")
 
 
 def check_key_options(options: argparse.Namespace, names: Sequence[str]) -> None:

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from fixpoint.adapters.commands.choices import KEYS
 from fixpoint.adapters.commands.options import load_diffusion, shows_progress
 from fixpoint.adapters.commands.per_picture import Entry, PerPicture, PictureFile
-from fixpoint.adapters.commands.watermark.named_keys import KEYS, check_key_options, named_key
+from fixpoint.adapters.commands.watermark.named_keys import check_key_options, named_key
 from fixpoint.adapters.commands.watermark.sampling_options import (
-    add_sampling,
     check_sampling,
     guidance_of,
     sampling_settings,
 )
-from fixpoint.adapters.diffusion.noise_recovery import DECODER_INVERSIONS, recover_noise
-from fixpoint.adapters.diffusion.sampling import METHODS
+from fixpoint.adapters.diffusion.noise_recovery import recover_noise
 from fixpoint.adapters.pictures.pictures import check_sides
 from fixpoint.adapters.provenance.tree_ring import TreeRing, check_names
 from fixpoint.status import Status
 
 DONE, NONFINITE = "DONE", Status.NONFINITE.name
 FAILED = f"{NONFINITE}, the recovered noise is not finite"
-
-
-def add_recovery(parser: argparse.ArgumentParser) -> None:
-    """The pictures and how their noise is recovered."""
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    add_sampling(parser)
-    parser.add_argument("--prompt", metavar="TEXT", help="of the pictures, where it is known")
-    parser.add_argument(
-        "--method",
-        choices=tuple(DECODER_INVERSIONS),
-        default="ours",
-        help="how the decoder is inverted (default ours)",
-    )
-    parser.add_argument(
-        "--sampling-inversion",
-        choices=METHODS,
-        default="naive",
-        help="how the sampling is inverted (default naive; backward-euler for models of one step)",
-    )
 
 
 class PerRecoveredNoise(PerPicture):
@@ -80,8 +59,9 @@ class PerRecoveredNoise(PerPicture):
     def check_files(self, files: Sequence[PictureFile]) -> None:
         self.loaded = {name: TreeRing.load(name) for name in self.key_options() if name not in KEYS}
 
-    def prepare(self, files: Sequence[PictureFile]) -> None:
+    def prepare(self, files: list[PictureFile]) -> None:
         self.model = load_diffusion(self.options)
+        self.fit(files, self.model.autoencoder)
         self.model.check_sampling(
             self.prompt, steps=self.options.steps, guidance=guidance_of(self.options)
         )

@@ -6,23 +6,8 @@ import argparse
 import math
 from typing import Any
 
-from fixpoint.adapters.commands.options import add_diffusion_model
+from fixpoint.adapters.commands.choices import GUIDANCE
 from fixpoint.adapters.reports.versions import versions
-
-GUIDANCE = 3.0
-"""Where a prompt is given and no guidance."""
-
-
-def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """The options of the model, --steps and --guidance."""
-    add_diffusion_model(parser)
-    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of DDIM (default 50)")
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        metavar="G",
-        help=f"of the prompt (default {GUIDANCE:g}; without a prompt there is none)",
-    )
 
 
 def check_sampling(options: argparse.Namespace) -> None:

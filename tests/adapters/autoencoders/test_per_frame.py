@@ -62,8 +62,9 @@ def test_a_copy_of_a_per_frame_autoencoder_has_a_model_of_its_own(per_frame):
 
 
 def test_only_autoencoders_of_pictures_go_frame_by_frame(per_frame):
-    with pytest.raises(TypeError, match="from_diffusers"):
-        PerFrame(per_frame.module)
+    assert PerFrame(per_frame.module).factor == per_frame.factor
+    with pytest.raises(TypeError, match="from_functions"):
+        PerFrame(torch.nn.Identity())
     with pytest.raises(ValueError, match="of videos"):
         PerFrame(per_frame)
     with pytest.raises(ValueError, match="frames_at_once"):

@@ -1,4 +1,3 @@
-import argparse
 import json
 
 import pytest
@@ -8,6 +7,7 @@ from safetensors.torch import save_file
 
 from fixpoint.adapters import to_pil
 from fixpoint.adapters.commands import attribute as attribute_command
+from fixpoint.adapters.commands import main as main_command
 from fixpoint.adapters.commands.options import one_line
 from fixpoint.adapters.provenance.attribution import Calibration
 
@@ -16,10 +16,8 @@ pytestmark = [pytest.mark.usefixtures("no_network"), pytest.mark.slow]  # invert
 
 def run(*arguments):
     """`fixpoint attribute`, as the command line runs it."""
-    parser = argparse.ArgumentParser()
-    attribute_command.add_to(parser.add_subparsers(required=True))
-    options = parser.parse_args(["attribute", *map(str, arguments)])
-    return options.run(options)
+    options = main_command.parser().parse_args(["attribute", *map(str, arguments)])
+    return main_command.execute(options)
 
 
 @pytest.fixture

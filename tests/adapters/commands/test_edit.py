@@ -1,4 +1,3 @@
-import argparse
 import json
 
 import pytest
@@ -7,7 +6,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fixpoint.adapters import to_pil
-from fixpoint.adapters.commands import edit as edit_command
+from fixpoint.adapters.commands import main as main_command
 from fixpoint.adapters.diffusion.editing import edit
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
@@ -17,10 +16,8 @@ SHORT = ("--new-prompt", "dead leaves", "--steps", "2", "--refine", "1")
 
 def run(*arguments):
     """`fixpoint edit`, as the command line runs it."""
-    parser = argparse.ArgumentParser()
-    edit_command.add_to(parser.add_subparsers(required=True))
-    options = parser.parse_args(["edit", *map(str, arguments)])
-    return options.run(options)
+    options = main_command.parser().parse_args(["edit", *map(str, arguments)])
+    return main_command.execute(options)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +53,7 @@ def test_edit_writes_the_picture_its_latent_and_a_report(files, tmp_path, capsys
     assert sorted(path.name for path in out.iterdir()) == [
         "picture.edited.png",
         "picture.edited.safetensors",
+        "picture.report.png",
     ]
     expected = edit(
         model, picture, mask, "a photograph", new_prompt="dead leaves", steps=2, refine=1

@@ -1,4 +1,3 @@
-import argparse
 import json
 import re
 
@@ -8,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fixpoint.adapters import Autoencoder, EightBit, to_pil
-from fixpoint.adapters.commands import noise as noise_command
+from fixpoint.adapters.commands import main as main_command
 from fixpoint.adapters.commands.options import one_line
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
 
@@ -18,11 +17,9 @@ STEPS = 2
 
 def main(arguments):
     """The command by itself, with the exit codes of `fixpoint`."""
-    parser = argparse.ArgumentParser(prog="fixpoint")
-    noise_command.add_to(parser.add_subparsers(required=True))
-    options = parser.parse_args([str(argument) for argument in arguments])
+    options = main_command.parser().parse_args([str(argument) for argument in arguments])
     try:
-        return options.run(options)
+        return main_command.execute(options)
     except (ValueError, TypeError, OSError) as error:
         raise SystemExit(one_line(error)) from None
 
@@ -110,7 +107,7 @@ def test_several_pictures_go_one_after_the_other(folder, files, tmp_path, capsys
         (["--truth", "{files}/one.png"], "not a readable safetensors file"),
         (["--truth", "{files}/wrong.safetensors"], "the true noise has shape (1, 2)"),
         (["--model", "{files}/none"], "does not exist"),
-        (["{files}/one.png"], "two pictures would write the same results: one"),
+        (["{files}/one.png"], "one.png would write the same results"),
         (["{files}/missing.png"], "missing.png does not exist"),
         (["{files}/odd.png"], "odd.png: "),
     ],

@@ -51,7 +51,9 @@ def command(tmp_path):
         paths = [tmp_path / f"{name}.png" for name in names]
         for path in paths:
             Image.new("RGB", (8, 8)).save(path)
-        options = argparse.Namespace(pictures=paths, json=tmp_path / "report.json", quiet=False)
+        options = argparse.Namespace(
+            command="record", pictures=paths, json=tmp_path / "report.json", quiet=False
+        )
         return Recorded(options)
 
     return make

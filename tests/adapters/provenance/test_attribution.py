@@ -64,5 +64,5 @@ def test_what_cannot_be_judged_is_refused_before_the_model_runs(
     other = Autoencoder.embedded("adversarial")
     with pytest.raises(ValueError, match="another model"):
         attribute(other, picture, reference, false_positive_rate=0.3, **SIGNED)
-    with pytest.raises(TypeError, match="from_diffusers"):
-        attribute(autoencoder.model, picture, reference, false_positive_rate=0.3)
+    with pytest.raises(TypeError, match="from_functions"):
+        attribute(torch.nn.Identity(), picture, reference, false_positive_rate=0.3)

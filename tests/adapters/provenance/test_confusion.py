@@ -31,7 +31,7 @@ class TestConfusion:
         [
             (("ab", "a", "ab"), "2 for 1"),
             (("", "", "ab"), "0 for 0"),
-            (("c", "a", "ab"), "'c' is none of the keys"),
+            (("c", "a", "ab"), "'c' is not among the keys"),
             (("a", "a", "aa"), "one name"),
         ],
     )
