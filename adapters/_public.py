@@ -41,6 +41,7 @@ from fixpoint.adapters.pictures.observations import (
 )
 from fixpoint.adapters.pictures.pictures import as_pictures, to_pil
 from fixpoint.adapters.pictures.videos import as_videos
+from fixpoint.adapters.pictures.webp import WebP
 from fixpoint.adapters.provenance.roc import Roc
 from fixpoint.adapters.provenance.tree_ring import TreeRing, classify
 from fixpoint.adapters.reports.latent_files import read_latent, write_latent
@@ -75,6 +76,7 @@ __all__ = [
     "Trajectory",
     "TreeRing",
     "VideoInversion",
+    "WebP",
     "WhiteNoise",
     "as_pictures",
     "as_videos",

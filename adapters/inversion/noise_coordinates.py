@@ -28,18 +28,23 @@ class NoiseCoordinates:
     """Attributes:
     of: pictures on [-1, 1] to their coordinates, differentiable.
     target: the coordinates of x.
+    telling: 1 where the noise is known to have unit variance. What JPEG rounded to zero was near it
+        already in most pictures.
     """
 
     of: Callable[[Tensor], Float[Tensor, "batch count"]]
     target: Float[Tensor, "batch count"]
+    telling: Float[Tensor, "batch count"]
 
     def error(self, pictures: Float[Tensor, "batch 3 height width"]) -> Tensor:
         """Coordinates less those of x."""
         return self.of(pictures) - self.target
 
     def level(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
-        """Root mean square of the error; it is about 1 where the noise is all there is."""
-        return self.error(pictures).double().square().mean(1).sqrt().cpu()
+        """Root mean square of the error over what is telling; at most about 1 where the noise is
+        all there is."""
+        squares = self.telling * self.error(pictures).double().square()
+        return (squares.sum(1) / self.telling.sum(1).clamp(min=1)).sqrt().cpu()
 
 
 def of_jpeg(image: Float[Tensor, "batch 3 height width"], jpeg: Jpeg) -> NoiseCoordinates:
@@ -52,8 +57,11 @@ def of_jpeg(image: Float[Tensor, "batch 3 height width"], jpeg: Jpeg) -> NoiseCo
         return _joined([plane / step.to(plane) for plane, step in zip(planes, steps, strict=True)])
 
     unit = 1 / math.sqrt(12)
+    held = in_steps(image).round()
     return NoiseCoordinates(
-        lambda pictures: in_steps(pictures) / unit, in_steps(image).round() / unit
+        of=lambda pictures: in_steps(pictures) / unit,
+        target=held / unit,
+        telling=(held != 0).double(),
     )
 
 
@@ -76,7 +84,8 @@ def of_noise(
         planes = block_coefficients(pictures)
         return _joined([plane / unit.to(plane) for plane, unit in zip(planes, units, strict=True)])
 
-    return NoiseCoordinates(of, of(image))
+    target = of(image)
+    return NoiseCoordinates(of, target, torch.ones_like(target, dtype=torch.float64))
 
 
 def _joined(planes: list[Tensor]) -> Tensor:

@@ -321,7 +321,6 @@ def compressed(kind, quality):
             id="webp",
             marks=pytest.mark.skipif(not features.check("webp"), reason="Pillow without WebP"),
         ),
-        pytest.param(compressed("JPEG", 80), 0.0, id="jpeg"),
     ],
 )
 def test_what_no_observation_announces_does_no_harm(autoencoder, crops, observe, least):
@@ -331,7 +330,38 @@ def test_what_no_observation_announces_does_no_harm(autoencoder, crops, observe,
     assert float(gained.min()) > -HARM_DB
     assert float(gained.median()) > least
     assert InversionOutcome.EXPLAINED not in found.outcome
+    assert set(found.method) == {"the most probable latent"}
+
+
+def test_without_gradients_such_pictures_take_one_calibrated_step(autoencoder, crops):
+    truth, decoded = crops
+    found = inverted(autoencoder, noisy(decoded), gradients="never")
+    assert float(gains(found, autoencoder, truth).median()) > 2
     assert set(found.method) == {"one calibrated step"}
+
+
+@pytest.mark.parametrize("gradients", ["auto", "always"])
+def test_jpeg_is_found_in_the_pixels_and_explains_them(autoencoder, crops, gradients):
+    truth, decoded = crops
+    found = inverted(autoencoder, compressed("JPEG", 80)(decoded), gradients=gradients)
+    gained = gains(found, autoencoder, truth)
+    assert float(gained.min()) > 0
+    assert float(gained.median()) > 2
+    assert set(found.outcome) == {InversionOutcome.EXPLAINED}
+    assert set(found.method) == {"the most probable latent"}
+    assert found.success
+
+
+def test_a_picture_with_traces_of_jpeg_has_the_same_latent_alone_and_beside_others(
+    autoencoder, crops
+):
+    _, decoded = crops
+    mixed = torch.cat((compressed("JPEG", 80)(decoded[:1]), EightBit()(decoded[1:2])))
+    together = inverted(autoencoder, mixed)
+    for row in range(2):
+        alone = inverted(autoencoder, mixed[row : row + 1])
+        assert torch.equal(alone.latent[0], together.latent[row])
+        assert alone.verdict[0] == together.verdict[row]
 
 
 def test_photographs_that_no_decoder_made_are_not_explained(autoencoder):

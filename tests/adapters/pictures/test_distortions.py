@@ -14,6 +14,7 @@ from fixpoint.adapters import (
     Identity,
     Jpeg,
     Masked,
+    RoundingCells,
     WhiteNoise,
     invert,
     invert_by_iteration,
@@ -168,7 +169,7 @@ def test_an_iteration_that_is_told_comes_nearer_to_the_latent(name, autoencoder,
         invert_by_iteration(
             autoencoder, seen, observation=o, value_range=(-1, 1), max_iterations=12
         )
-        for o in (STANDARD[name].observation(64, 64), None)
+        for o in (STANDARD[name].observation(64, 64), RoundingCells())
     )
     assert float(told.nmse_db(latent)) < float(untold.nmse_db(latent)) - 3
 
