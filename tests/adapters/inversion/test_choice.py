@@ -360,8 +360,9 @@ def test_a_picture_with_traces_of_jpeg_has_the_same_latent_alone_and_beside_othe
     together = inverted(autoencoder, mixed)
     for row in range(2):
         alone = inverted(autoencoder, mixed[row : row + 1])
-        assert torch.equal(alone.latent[0], together.latent[row])
-        assert alone.verdict[0] == together.verdict[row]
+        # Convolutions of other batches differ in the last digits, and a descent carries them on.
+        assert torch.allclose(alone.latent[0], together.latent[row], atol=2e-3)
+        assert alone.method[0] == together.method[row]
 
 
 def test_photographs_that_no_decoder_made_are_not_explained(autoencoder):

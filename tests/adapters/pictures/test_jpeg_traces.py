@@ -38,7 +38,7 @@ def changes():
     yield pytest.param(lambda p: p[..., :8, :8], id="one block")
 
 
-@pytest.mark.parametrize("change", changes())
+@pytest.mark.parametrize("change", list(changes()))
 def test_nothing_is_claimed_of_pictures_whose_pixels_are_no_files(photographs, change):
     for picture in photographs.split(1):
         assert jpeg_traces(change(picture)) is None
