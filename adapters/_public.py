@@ -2,6 +2,7 @@
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.diffusers_classes import AutoencoderClass, autoencoder_classes
+from fixpoint.adapters.autoencoders.inverse.learned_inverse import InverseCard, LearnedInverse
 from fixpoint.adapters.autoencoders.per_frame import PerFrame
 from fixpoint.adapters.diffusion.backward_euler import BackwardEuler, OneStepFlow
 from fixpoint.adapters.diffusion.latent_diffusion import LatentDiffusion
@@ -56,11 +57,13 @@ __all__ = [
     "EightBit",
     "EncoderPrior",
     "Identity",
+    "InverseCard",
     "Inversion",
     "InversionOutcome",
     "Jpeg",
     "Judgement",
     "LatentDiffusion",
+    "LearnedInverse",
     "Masked",
     "Observation",
     "OnPicture",

@@ -15,6 +15,7 @@ from fixpoint._nearest import did_you_mean
 from fixpoint.adapters.autoencoders.calibration import PairCalibration, calibration_of
 from fixpoint.adapters.autoencoders.convention import Medium
 from fixpoint.adapters.autoencoders.hub import Source
+from fixpoint.adapters.autoencoders.inverse.for_autoencoders import WithLearnedInverse
 from fixpoint.adapters.autoencoders.parts import Parts, Whole
 from fixpoint.adapters.autoencoders.placement import device_of, dtype_of, placed
 from fixpoint.adapters.autoencoders.sizes import Sizes
@@ -22,7 +23,7 @@ from fixpoint.adapters.autoencoders.sizes import Sizes
 EMBEDDED = ("kl", "adversarial", "distilled")
 
 
-class Autoencoder(ABC):
+class Autoencoder(WithLearnedInverse, ABC):
     """An encoder/decoder pair: pictures, videos or sound x on [-1, 1], and their latents.
 
     `encode` is a function: where the encoder gives a distribution, it takes the mode. Both compute

@@ -313,9 +313,7 @@ def photographs_for(
     Raises:
         ValueError: there is no such size up to `LARGEST_SIDE`, and no `like`.
     """
-    rules = autoencoder.sizes.rules[-2:]
-    sides = (side for side in range(SIDE, LARGEST_SIDE + 1) if all(r.holds(side) for r in rules))
-    side = next(sides, None)
+    side = smallest_side(autoencoder)
     if side is not None and (like is None or side <= max(like.shape[-2:])):
         height = width = side
     elif like is not None:
@@ -327,6 +325,13 @@ def photographs_for(
         )
     count = max(LEAST_PICTURES, PICTURES * SIDE**2 // (height * width))
     return example_photographs(height, width, count=min(PICTURES, count)).to(autoencoder.device)
+
+
+def smallest_side(autoencoder: Calibrated) -> int | None:
+    """Of square pictures that the autoencoder takes, from `SIDE` to `LARGEST_SIDE`, where any."""
+    rules = autoencoder.sizes.rules[-2:]
+    sides = (side for side in range(SIDE, LARGEST_SIDE + 1) if all(r.holds(side) for r in rules))
+    return next(sides, None)
 
 
 _CALIBRATIONS: WeakKeyDictionary[Any, PairCalibration] = WeakKeyDictionary()
@@ -368,8 +373,12 @@ def kept_file(autoencoder: Calibrated) -> Path | None:
     user's cache folder. None where the weights are not known."""
     if autoencoder.module is None or not autoencoder.module.state_dict():
         return None
+    digest = digest_of_model(autoencoder)
+    return cache_folder() / "calibrations" / f"{FORMAT}-{digest}.safetensors"
+
+
+def cache_folder() -> Path:
+    """Where what was measured or learned of pairs is kept."""
     if "FIXPOINT_CACHE" in os.environ:
-        folder = Path(os.environ["FIXPOINT_CACHE"])
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fixpoint"
-    return folder / "calibrations" / f"{FORMAT}-{digest_of_model(autoencoder)}.safetensors"
+        return Path(os.environ["FIXPOINT_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fixpoint"

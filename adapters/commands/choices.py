@@ -16,6 +16,8 @@ DIFFUSION_MODELS = ("diffusion", "flow")
 """Models that come with fixpoint, of either kind."""
 
 DTYPES = ("float32", "bfloat16", "float16")
+NETWORK_DTYPES = ("float32", "bfloat16")
+"""What the network of a learned inverse is trained in."""
 OBSERVATIONS = ("auto", "none", "clip", "8bit", "jpeg")
 
 INVERSIONS = (

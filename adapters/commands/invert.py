@@ -68,6 +68,7 @@ class Invert(PerPicture):
         for option, given in (
             ("--gradients", options.gradients is not None),
             ("--memory-budget", options.memory_budget is not None),
+            ("--inverse", options.inverse is not None),
         ):
             if given and name != "auto":
                 raise ValueError(f"{option} does not go with --method {name}")
@@ -90,6 +91,8 @@ class Invert(PerPicture):
 
     def prepare(self, files: list[PictureFile]) -> None:
         self.autoencoder = load_autoencoder(self.options)
+        if self.options.inverse is not None:
+            self.autoencoder.use_inverse(self.options.inverse)
         self.fit(files, self.autoencoder)
         for file in files:
             self._check_size(file)

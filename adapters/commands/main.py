@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: `fixpoint invert`, `demo`, `verify`, `watermark`, `noise`, `edit`, `attribute`.
+"""The command line: `fixpoint invert`, `demo`, `verify`, `watermark`, and the others of `COMMANDS`.
 
 Exit codes: 0 done, 1 an inversion ended in NaN or divergence, or the computation failed, 2 bad
 input, 130 interrupted.
@@ -23,12 +23,13 @@ from fixpoint.adapters.commands.parsers import (
     edit,
     invert,
     noise,
+    train_inverse,
     verify,
     watermark,
 )
 from fixpoint.version import __version__
 
-COMMANDS = (invert, demo, verify, watermark, noise, edit, attribute)
+COMMANDS = (invert, demo, verify, train_inverse, watermark, noise, edit, attribute)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

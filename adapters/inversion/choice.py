@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.calibration import calibration_of, photographs_for
+from fixpoint.adapters.autoencoders.inverse.learned_inverse import inverse_of
 from fixpoint.adapters.inversion import judgement as words
 from fixpoint.adapters.inversion.backward_pass import frozen
 from fixpoint.adapters.inversion.judgement import LEVEL, InversionOutcome, Judgement
@@ -238,6 +239,7 @@ def _task(problem: InversionProblem, why: list[str]) -> Task:
         calibrated=lambda: calibration_of(autoencoder, values),
         photographs=lambda: photographs_for(autoencoder, values),
         codecs=codecs_of(problem.history, len(values)),
+        inverse=inverse_of(autoencoder),
     )
 
 

@@ -8,8 +8,8 @@ rest far above what the observation leaves. Of both the best method that the cal
 - refuted rows go by gradients: whitened L-BFGS with the encoder's error, as it was measured, for a
   prior; first as if the observation explained the picture, and where the misfit stands still above
   it, with the noise that is left for sigma;
-- without gradients refuted rows take the calibrated steps; those that are unexplained, too, keep
-  E(x).
+- without gradients refuted rows take the calibrated steps, or the learned ones where the caller has
+  trained an inverse of the pair; those that are unexplained, too, keep E(x).
 
 No row is handed back worse than E(x) is expected to be: what is unexplained stays near E(x).
 """
@@ -26,6 +26,8 @@ from torch import Tensor
 
 from fixpoint.adapters.autoencoders import calibration
 from fixpoint.adapters.autoencoders.calibration import Pair, PairCalibration, apply_map
+from fixpoint.adapters.autoencoders.inverse.learned_inverse import LearnedInverse
+from fixpoint.adapters.autoencoders.inverse.passes import guarded_passes
 from fixpoint.adapters.inversion import judgement as words
 from fixpoint.adapters.inversion.judgement import LEVEL, InversionOutcome, Judgement
 from fixpoint.adapters.inversion.rows import Rows
@@ -76,6 +78,7 @@ class Task:
         calibrated: what was measured of the pair; called when it is needed.
         photographs: for the simulations, on [-1, 1].
         codecs: of every row, what it went through, where its noise is known; see `most_probable`.
+        inverse: a network that was trained for the pair, where the caller uses one.
     """
 
     pair: Pair
@@ -87,6 +90,7 @@ class Task:
     calibrated: Callable[[], PairCalibration]
     photographs: Callable[[], Float[Tensor, "count 3 side side"]]
     codecs: Sequence[Observation | None] = ()
+    inverse: LearnedInverse | None = None
 
     def select(self, rows: Tensor) -> Task:
         """Some of the rows."""
@@ -138,13 +142,13 @@ def by_gradient(task: Task) -> Rows:
 
 
 def by_calibrated_steps(task: Task) -> Rows:
-    """Refuted rows without a gradient."""
-    latent, taken, kept = _mapped(task)
-    gain = task.calibrated().encoder_db - task.calibrated().mapped_db
+    """Refuted rows without a gradient, by the learned steps where there is an inverse."""
+    latent, taken, kept = _stepped(task)
+    gain, made_by = _gain_db(task), "calibrated steps" if task.inverse is None else "learned steps"
     judgements = []
     for why, keep in zip(task.why, kept.tolist(), strict=True):
         if keep:
-            method = "calibrated steps"
+            method = made_by
             sentence = f"{why}; the encoder's latent improved by about {gain:.1f} dB"
         else:
             method = "encoder"
@@ -228,30 +232,47 @@ def _near_encoder(task: Task, latent: Tensor, noise: NoiseLeft) -> Descent:
 
 
 @torch.no_grad()
-def _mapped(task: Task) -> tuple[Tensor, int, Tensor]:
-    """Calibrated steps; the evaluations they took; and for which rows they are kept.
+def _stepped(task: Task) -> tuple[Tensor, int, Tensor]:
+    """Calibrated or learned steps; the evaluations they took; and for which rows they are kept.
 
     They were fitted to pictures without noise, so a row keeps them where D(z) comes as near to x as
     it does, after the same steps, to a picture that the pair made of the row itself.
     """
     encode, decode = task.pair
-    maps = task.calibrated().maps
     own = task.observation(decode(task.start))
     batch = len(task.image)
     image, start = torch.cat((task.image, own)), torch.cat((task.start, encode(own)))
     twice = task.observation.select(torch.arange(batch).repeat(2))
-    z = start
-    for matrix in maps:
-        seen = twice.observe(decode(z), image)[0]
-        z = z - apply_map(matrix, encode(seen) - start)
+    if task.inverse is None:
+        z, steps = _mapped(task, image, start, twice), len(task.calibrated().maps)
+        length = SHORTENED
+    else:
+        correction, steps, length = task.inverse.correction, task.inverse.card.passes, 1.0
+        z = guarded_passes(correction, task.pair, image, start, twice.observe, steps)[-1]
     misfit = (decode(z).clamp(-1, 1) - image).flatten(1).double().square().mean(1).sqrt()
     ratio = misfit[:batch] / misfit[batch:].clamp(min=torch.finfo(misfit.dtype).tiny)
     trust = ((AS_ANOTHER - ratio) / (AS_ANOTHER - AS_ITS_OWN)).clamp(0, 1)
-    if task.calibrated().mapped_db >= task.calibrated().encoder_db:
+    if _gain_db(task) <= 0:
         trust = torch.zeros_like(trust)
-    share = expand_rows((SHORTENED * trust).to(z.dtype), task.start)
+    share = expand_rows((length * trust).to(z.dtype), task.start)
     latent = task.start + share * (z[:batch] - task.start)
-    return latent, 2 * len(maps) + 2, (trust > 0).cpu()
+    return latent, 2 * steps + 2, (trust > 0).cpu()
+
+
+def _mapped(task: Task, image: Tensor, start: Tensor, observation: Observation) -> Tensor:
+    encode, decode = task.pair
+    z = start
+    for matrix in task.calibrated().maps:
+        seen = observation.observe(decode(z), image)[0]
+        z = z - apply_map(matrix, encode(seen) - start)
+    return z
+
+
+def _gain_db(task: Task) -> float:
+    """What the steps brought on pictures that they were not fitted to."""
+    if task.inverse is not None:
+        return task.inverse.card.gain_db
+    return task.calibrated().encoder_db - task.calibrated().mapped_db
 
 
 @torch.no_grad()

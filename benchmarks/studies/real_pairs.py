@@ -2,6 +2,7 @@
 
     python -m benchmarks.studies.real_pairs --pair module:function --pictures FOLDER
     python -m benchmarks.studies.real_pairs --pair kl --pictures FOLDER --size 128
+    python -m benchmarks.studies.real_pairs --pair module:function --pictures FOLDER --inverse FILE
     python -m benchmarks.studies.real_pairs --render                      # what is stored
 
 One crop of every picture is encoded to z*, decoded, and seen in 8 bits; the methods are to find z*.
@@ -58,6 +59,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "ours, without gradients": partial(invert, gradients="never"),
     "ours": invert,
 }
+LEARNED = "ours, learned inverse, without gradients"
 CHANGES = ("WebP 90", "WebP 75", "JPEG 90 as PNG", "JPEG 80 as PNG", "scaled by 1.01", "noise 0.02")
 AT_ONCE = 4
 
@@ -101,21 +103,36 @@ def _altered(image: Image.Image, name: str, rest: str) -> Image.Image:
         return Image.fromarray(np.asarray(opened.convert("RGB")))
 
 
-def measure(autoencoder: Autoencoder, pictures: Tensor, names: Sequence[str]) -> dict[str, Any]:
+def measure(
+    autoencoder: Autoencoder, pictures: Tensor, methods: dict[str, Callable[..., Any]]
+) -> dict[str, Any]:
     """Every method on 8-bit pictures that the pair made of these."""
     with torch.no_grad():
         truth = torch.cat([autoencoder.encode(part) for part in pictures.split(AT_ONCE)])
         seen = EightBit()(torch.cat([autoencoder.decode(part) for part in truth.split(AT_ONCE)]))
-    if "ours" in names or "ours, without gradients" in names:
+    if any(name.startswith("ours") for name in methods):
         autoencoder.calibrate()  # once a model, apart
     found, encoder = {}, None
-    for name in names:
-        line, errors = _measured(autoencoder, METHODS[name], seen, truth)
+    for name, method in methods.items():
+        line, errors = _measured(autoencoder, method, seen, truth)
         encoder = errors if encoder is None else encoder
         line["worse"] = int((errors > encoder + 1e-6).sum())
         found[name] = line
         print(f"{name}: {line}", flush=True)
     return found
+
+
+def with_inverse(file: Path) -> Callable[..., Any]:
+    """Without gradients, with the learned inverse of this file."""
+
+    def method(autoencoder: Autoencoder, image: Any, **options: Any) -> Any:
+        autoencoder.use_inverse(file)
+        try:
+            return invert(autoencoder, image, gradients="never", **options)
+        finally:
+            autoencoder.drop_inverse()
+
+    return method
 
 
 def _measured(
@@ -138,7 +155,9 @@ def _measured(
     return line, every
 
 
-def measure_changes(autoencoder: Autoencoder, pictures: Tensor) -> dict[str, Any]:
+def measure_changes(
+    autoencoder: Autoencoder, pictures: Tensor, methods: dict[str, Callable[..., Any]]
+) -> dict[str, Any]:
     """Gain over the encoder where nobody says what happened to the pictures."""
     with torch.no_grad():
         truth = torch.cat([autoencoder.encode(part) for part in pictures.split(AT_ONCE)])
@@ -147,11 +166,11 @@ def measure_changes(autoencoder: Autoencoder, pictures: Tensor) -> dict[str, Any
     for change in CHANGES:
         seen = changed(decoded, change)
         line: dict[str, Any] = {}
-        for name in ("ours", "ours, without gradients"):
+        for name, method in methods.items():
             differences = []
             for part, known in zip(seen.split(AT_ONCE), truth.split(AT_ONCE), strict=True):
                 start = invert_by_encoder(autoencoder, part, value_range=(-1, 1)).latent
-                latent = METHODS[name](autoencoder, part, value_range=(-1, 1)).latent
+                latent = method(autoencoder, part, value_range=(-1, 1)).latent
                 differences.append(nmse_db(latent, known) - nmse_db(start, known))
             gains = torch.cat(differences)
             line[name] = {"median_db": float(gains.median()), "worst_db": float(gains.max())}
@@ -179,17 +198,18 @@ def render(results: dict[str, Any]) -> str:
         head = ["method", "NMSE, dB", "worst", "worse than E(x)", "evaluations", "s", "MiB"]
         parts += [f"**{title}**, {entry['pictures']} pictures.", "", *table(head, rows), ""]
         if "changes" in entry:
+            names = list(next(iter(entry["changes"].values())))
             changes = [
                 [
                     change,
                     *(
                         f"{line[name]['median_db']:+.2f} ({line[name]['worst_db']:+.2f})"
-                        for name in ("ours", "ours, without gradients")
+                        for name in names
                     ),
                 ]
                 for change, line in entry["changes"].items()
             ]
-            head = ["changed without a word", "ours", "ours, without gradients"]
+            head = ["changed without a word", *names]
             parts += [
                 "NMSE over that of E(x) in dB, median (worst):",
                 "",
@@ -214,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the crops (default 64)")
     parser.add_argument("--first", type=int, help="use the first pictures only")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--inverse", type=Path, help="of the pair, by fixpoint train-inverse")
     parser.add_argument("--changed", action="store_true", help="measure changed pictures, too")
     add_render(parser)
     options = parse(parser, arguments)
@@ -224,13 +245,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.error("--pair and --pictures say what is measured")
         name, autoencoder = _pair(options)
         pictures = crops(options.pictures, options.size)[: options.first]
+        methods = {name: METHODS[name] for name in options.methods}
+        if options.inverse is not None:
+            methods[LEARNED] = with_inverse(options.inverse)
         entry: dict[str, Any] = {
             "pictures": len(pictures),
-            "methods": measure(autoencoder, pictures, options.methods),
+            "methods": measure(autoencoder, pictures, methods),
             "machine": machine_name(),
         }
         if options.changed:
-            entry["changes"] = measure_changes(autoencoder, pictures)
+            ours = {name: each for name, each in methods.items() if name.startswith("ours")}
+            entry["changes"] = measure_changes(autoencoder, pictures, ours)
         results[f"{name}, {options.size} px"] = entry
         store(options.out, "real_pairs", results)
     renew_table(options.out / "real-pairs.md", render(results))

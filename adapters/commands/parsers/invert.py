@@ -51,6 +51,13 @@ def add_to(commands: Any) -> None:
         metavar="MIB",
         help="that gradient steps may add to memory; what needs more goes without them",
     )
+    parser.add_argument(
+        "--inverse",
+        type=Path,
+        metavar="FILE",
+        help="with --method auto: what `fixpoint train-inverse` wrote for this pair; its steps "
+        "are taken where no gradients are, and the iteration does not do",
+    )
     parser.add_argument("--step-size", type=float, metavar="RHO", help="for forward-step")
     parser.add_argument(
         "--truth",

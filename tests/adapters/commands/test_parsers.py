@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from fixpoint.adapters.autoencoders import autoencoder
+from fixpoint.adapters.autoencoders.inverse import training
 from fixpoint.adapters.commands import choices
 from fixpoint.adapters.commands.main import main
 from fixpoint.adapters.diffusion import latent_diffusion, noise_recovery, sampling
@@ -43,6 +44,7 @@ def answer(arguments):
         (["invert", "--help"], "--method"),
         (["demo", "--help"], "--evaluations"),
         (["verify", "--help"], "--crops"),
+        (["train-inverse", "--help"], "--pictures"),
         (["noise", "--help"], "--prompt"),
         (["edit", "--help"], "--mask"),
         (["attribute", "--help"], "--real"),
@@ -87,6 +89,7 @@ def test_the_choices_are_the_names_of_the_tables():
     assert tuple(methods.METHODS) == choices.INVERSIONS
     assert tuple(noise_recovery.DECODER_INVERSIONS) == choices.DECODER_INVERSIONS
     assert choices.GRADIENTS == choice.GRADIENTS
+    assert choices.NETWORK_DTYPES == training.DTYPES
     assert choices.SAMPLING_INVERSIONS == sampling.METHODS
     assert choices.KEY_MASKS == frequencies.MASKS
     assert choices.AUTOENCODERS == autoencoder.EMBEDDED
