@@ -43,6 +43,7 @@ figures: $(READY)
 	$(BIN)/python -m benchmarks.paper --out docs --readme README.md
 	$(BIN)/fixpoint demo --out demo
 	cp demo/demo.png docs/demo.png
+	cp demo/strip.png docs/strip.png
 
 speed: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[benchmarks]'

@@ -46,6 +46,8 @@ from fixpoint.adapters.pictures.webp import WebP
 from fixpoint.adapters.provenance.roc import Roc
 from fixpoint.adapters.provenance.tree_ring import TreeRing, classify
 from fixpoint.adapters.reports.latent_files import read_latent, write_latent
+from fixpoint.adapters.round_trips.encoded import Encoded, Origin
+from fixpoint.adapters.round_trips.round_trip import RoundTrip
 
 __all__ = [
     "Autoencoder",
@@ -55,6 +57,7 @@ __all__ = [
     "DecoderInversion",
     "EachFrame",
     "EightBit",
+    "Encoded",
     "EncoderPrior",
     "Identity",
     "InverseCard",
@@ -68,12 +71,14 @@ __all__ = [
     "Observation",
     "OnPicture",
     "OneStepFlow",
+    "Origin",
     "PerFrame",
     "PerRow",
     "PlateauStep",
     "RecoveredNoise",
     "RegularisedInversion",
     "Roc",
+    "RoundTrip",
     "RoundingCells",
     "Sampling",
     "Trajectory",

@@ -20,6 +20,7 @@ REPORTS = {"pictures", "reports"}
 AUTOENCODERS = {"autoencoders", "pictures", "reports"}
 INVERSION = AUTOENCODERS | {"inversion"}
 DIFFUSION = INVERSION | {"diffusion"}
+ROUND_TRIPS = INVERSION | {"round_trips"}
 PROVENANCE = INVERSION | {"provenance"}
 VERIFICATION = INVERSION | {"verification"}
 
@@ -29,9 +30,10 @@ MAY_IMPORT = {
     "autoencoders": AUTOENCODERS,
     "inversion": INVERSION,
     "diffusion": DIFFUSION,
+    "round_trips": ROUND_TRIPS,
     "provenance": PROVENANCE,
     "verification": VERIFICATION,
-    "commands": DIFFUSION | PROVENANCE | VERIFICATION | {"commands"},
+    "commands": DIFFUSION | ROUND_TRIPS | PROVENANCE | VERIFICATION | {"commands"},
 }
 """Inside adapters: the rooms that each room may import from."""
 

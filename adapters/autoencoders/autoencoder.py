@@ -135,6 +135,10 @@ class Autoencoder(WithLearnedInverse, ABC):
         """Latents as the model's own `decode` takes them."""
         return latents
 
+    def from_raw(self, raw: Tensor) -> Float[Tensor, "batch channels *cells"]:
+        """Latents of the model's own `encode`, as `encode` here returns them."""
+        return raw
+
     @property
     def module(self) -> torch.nn.Module | None:
         """What holds the weights; None where nothing is known of them."""
@@ -386,10 +390,7 @@ _constructors: dict[str, Callable[..., Autoencoder]] = {}
 
 
 def constructs(name: str) -> Callable[[Constructor], Constructor]:
-    """Let a function be what `Autoencoder`'s method of this name calls.
-
-    The modules of the kinds of autoencoders know this one, and register themselves here.
-    """
+    """Let a function be what `Autoencoder`'s method of this name calls: kinds register here."""
 
     def register(constructor: Constructor) -> Constructor:
         _constructors[name] = constructor

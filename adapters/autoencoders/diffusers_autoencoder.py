@@ -96,10 +96,7 @@ class DiffusersAutoencoder(Autoencoder):
         x = x.to(self.device)
         if self.convention.pixels != SIGNED:
             x = self.convention.pixels.to_model(x.float())
-        raw = self._pass(self.convention.encode, x.to(self.dtype)).float()
-        if self.convention.layout is not None:
-            raw = self.convention.layout.to_pipeline(raw)
-        return (raw - _beside(self.shift, raw)) * _beside(self.scale, raw)
+        return self.from_raw(self._pass(self.convention.encode, x.to(self.dtype)).float())
 
     def decode(self, latents: Tensor) -> Tensor:
         raw = self.raw(latents.to(self.device)).to(self.dtype)
@@ -112,6 +109,11 @@ class DiffusersAutoencoder(Autoencoder):
     def raw(self, latents: Tensor) -> Tensor:
         raw = latents / _beside(self.scale, latents) + _beside(self.shift, latents)
         return raw if self.convention.layout is None else self.convention.layout.to_model(raw)
+
+    def from_raw(self, raw: Tensor) -> Tensor:
+        if self.convention.layout is not None:
+            raw = self.convention.layout.to_pipeline(raw)
+        return (raw - _beside(self.shift, raw)) * _beside(self.scale, raw)
 
     def copy(
         self, dtype: torch.dtype | None = None, *, channels_last: bool = False

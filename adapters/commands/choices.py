@@ -33,6 +33,8 @@ INVERSIONS = (
 )
 """Methods of inverting a decoder."""
 GRADIENTS = ("auto", "never", "always")
+STORES = ("chunks", "sidecar")
+"""Where a picture carries its latent."""
 
 SAMPLING_INVERSIONS = ("naive", "backward-euler")
 DECODER_INVERSIONS = ("ours", "encoder", "gradient")

@@ -6,7 +6,13 @@ import argparse
 
 from fixpoint.adapters.commands.apart import demonstrate_apart
 from fixpoint.adapters.commands.choices import Default
-from fixpoint.adapters.commands.demonstration import SIDE, demonstrate, photograph, table_head
+from fixpoint.adapters.commands.demonstration import (
+    SIDE,
+    demonstrate,
+    pass_through,
+    photograph,
+    table_head,
+)
 from fixpoint.adapters.commands.options import (
     load_autoencoder,
     printer,
@@ -21,7 +27,7 @@ from fixpoint.checkpoints.whole_file import write_whole
 def run(options: argparse.Namespace) -> int:
     """Check the options, load the model, run the methods and write table and figure."""
     say = printer(options)
-    for name in ("evaluations", "gradient_steps"):
+    for name in ("evaluations", "gradient_steps", "cycles"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     latent_files.check_folder(options.out)
@@ -62,5 +68,10 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(options.model, Default) and options.pair is None:
         content["apart"] = demonstrate_apart(say)
     say(f"\nFigure: {options.out / 'demo.png'}")
+    passed = pass_through(autoencoder, shown.picture, options.cycles, shows_progress(options))
+    strip = options.out / "strip.png"
+    title = f"{options.cycles} passages through encoder and decoder, nothing edited"
+    figures.strip_figure(strip, passed, f"{title}: {autoencoder}")
+    say(f"Strip:  {strip}: {'; '.join(passed)}")
     write_report(options, content, say)
     return 0

@@ -20,6 +20,8 @@ from fixpoint.adapters.pictures.example import PHOTOGRAPH
 from fixpoint.adapters.pictures.observations import EightBit
 from fixpoint.adapters.pictures.pictures import as_pictures
 from fixpoint.adapters.reports.peak_memory import PeakMemory
+from fixpoint.adapters.round_trips.cycles import by_encoder, by_round_trip, cycles
+from fixpoint.adapters.round_trips.round_trip import RoundTrip
 
 SIDE = 128
 
@@ -174,6 +176,34 @@ def measure(
         peak_bytes=memory.added,
     )
     return measurement, inversion
+
+
+def pass_through(
+    autoencoder: Autoencoder, picture: Tensor, count: int, progress: bool = False
+) -> dict[str, Tensor]:
+    """The picture, and what encoder and decoder leave of it after some passages, two ways.
+
+    Args:
+        autoencoder: that made the picture.
+        picture: (3, height, width) on the 8-bit grid of [-1, 1].
+        count: passages.
+        progress: show progress bars.
+
+    Returns:
+        The pictures, each under its name and PSNR.
+    """
+    first = picture[None].to(autoencoder.device)
+    trip = RoundTrip(autoencoder, gradients="never", progress=progress)
+    shown = {"first picture": picture}
+    for name, step in {
+        "encoder": by_encoder(autoencoder),
+        "ours": by_round_trip(trip),
+    }.items():
+        last = list(cycles(step, first, count))[-1]
+        psnr = float(last.psnr_db)
+        words = f"{psnr:.1f} dB" if math.isfinite(psnr) else "no loss"
+        shown[f"{name}, after {count}: {words}"] = last.pictures[0].cpu()
+    return shown
 
 
 def table_head() -> str:

@@ -23,13 +23,14 @@ from fixpoint.adapters.commands.parsers import (
     edit,
     invert,
     noise,
+    roundtrip,
     train_inverse,
     verify,
     watermark,
 )
 from fixpoint.version import __version__
 
-COMMANDS = (invert, demo, verify, train_inverse, watermark, noise, edit, attribute)
+COMMANDS = (invert, demo, roundtrip, verify, train_inverse, watermark, noise, edit, attribute)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -107,11 +107,9 @@ def judged(problem: InversionProblem, solution: Solution) -> Rows:
             for status in solution.status
         ]
         return Rows(latent, evaluations, judgements)
-    task = _task(problem, [""] * len(latent))
-    decoded = _decoded(problem, latent)
-    judgements = _of_the_iteration(
-        solution, _misfits(task, decoded), task.floor, _at_rest(solution)
-    )
+    task = task_of(problem, [""] * len(latent))
+    decoded = decoded_rows(problem, latent)
+    judgements = _of_the_iteration(solution, misfits(task, decoded), task.floor, _at_rest(solution))
     return Rows(latent, evaluations, judgements, decoded)
 
 
@@ -120,8 +118,8 @@ def by_gradients_alone(
 ) -> Rows:
     """Every row by gradients, from E(x)."""
     batch = len(problem.values)
-    task = _task(problem, [""] * batch)
-    groups = _groups(task, torch.arange(batch), problem.autoencoder, "always", memory_budget)[1]
+    task = task_of(problem, [""] * batch)
+    groups = groups_of(task, torch.arange(batch), problem.autoencoder, "always", memory_budget)[1]
     through_codec = _through_codec(task)
     unjudged = [Judgement(InversionOutcome.UNJUDGED, METHOD, "")] * batch
     rows = Rows(task.start.clone(), torch.zeros(batch, dtype=torch.long), unjudged)
@@ -129,18 +127,20 @@ def by_gradients_alone(
     for group in groups:
         coded = through_codec[group]
         work += [(group[~coded], by_gradient), (group[coded], by_codec)]
-    return _carried_out(problem, task, work, rows, progress)
+    return carried_out(problem, task, work, rows, progress)
 
 
 def handed_over(
     problem: InversionProblem, gradients: Gradients, memory_budget: int | None
 ) -> Bool[Tensor, " batch"]:
     """The rows of which a codec is known and that gradients can fit to what it left."""
-    task = _task(problem, [""] * len(problem.values))
+    task = task_of(problem, [""] * len(problem.values))
     rows = _through_codec(task)
     if gradients == "never" or not bool(rows.any()):
         return torch.zeros_like(rows)
-    possible, _ = _groups(task, rows.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget)
+    possible, _ = groups_of(
+        task, rows.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
+    )
     return rows & possible
 
 
@@ -166,9 +166,9 @@ def settled(
         progress: show a bar of the rows that are settled.
     """
     latent = solution.z.clone()
-    decoded = _decoded(problem, latent)
-    task = _task(problem, [_reason(solution, row) for row in range(len(latent))])
-    misfit, rest = _misfits(task, decoded), _at_rest(solution)
+    decoded = decoded_rows(problem, latent)
+    task = task_of(problem, [_reason(solution, row) for row in range(len(latent))])
+    misfit, rest = misfits(task, decoded), _at_rest(solution)
     judgements = _of_the_iteration(solution, misfit, task.floor, rest)
     refuted = torch.tensor([status in _REFUTING for status in solution.status], dtype=torch.bool)
     refuted &= misfit.isfinite() & ~handed
@@ -181,7 +181,7 @@ def settled(
     refuted, unexplained = refuted | slow, unexplained & ~slow
     for row in slow.nonzero()[:, 0].tolist():
         task.why[row] = words.at_rest(float(share[row]))
-    by_gradients, groups = _groups(
+    by_gradients, groups = groups_of(
         task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
     )
     through_codec = _through_codec(task)
@@ -190,21 +190,21 @@ def settled(
     for group in groups:
         coded = through_codec[group]
         work += [(group[~coded], settle), (group[coded], by_codec_step)]
-    by_gradients, groups = _groups(
+    by_gradients, groups = groups_of(
         task, unexplained.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
     )
     step = by_noise if by_gradients else by_one_step
     work += [(group, partial(step, latent=latent[group.to(latent.device)])) for group in groups]
     work += [(group, by_codec) for group in handed.nonzero()[:, 0].split(_rows_at_once(task))]
     rows = Rows(latent, solution.evaluations.cpu().clone(), judgements, decoded)
-    return _carried_out(problem, task, work, rows, progress)
+    return carried_out(problem, task, work, rows, progress)
 
 
 _Work = tuple[Tensor, Callable[[Task], Rows]]
 """Rows, by their indices, and the method that settles them."""
 
 
-def _carried_out(
+def carried_out(
     problem: InversionProblem, task: Task, work: Sequence[_Work], rows: Rows, progress: bool
 ) -> Rows:
     """`rows` with those of the work settled; latents, evaluations and decodings are overwritten."""
@@ -218,13 +218,13 @@ def _carried_out(
         rows.latent[at] = found.latent
         rows.evaluations[group] += found.evaluations
         if rows.decoded is not None:
-            rows.decoded[at] = _decoded(problem, found.latent)
+            rows.decoded[at] = decoded_rows(problem, found.latent)
         for row, each in zip(group.tolist(), found.judgements, strict=True):
             judgements[row] = each
     return replace(rows, judgements=judgements)
 
 
-def _task(problem: InversionProblem, why: list[str]) -> Task:
+def task_of(problem: InversionProblem, why: list[str]) -> Task:
     autoencoder, values = problem.autoencoder, problem.values
     floor = torch.maximum(
         floors(problem.observation, len(values)), floors(problem.pictures.observation, len(values))
@@ -244,11 +244,11 @@ def _task(problem: InversionProblem, why: list[str]) -> Task:
 
 
 @torch.no_grad()
-def _decoded(problem: InversionProblem, latent: Tensor) -> Tensor:
+def decoded_rows(problem: InversionProblem, latent: Tensor) -> Tensor:
     return problem.autoencoder.decode(latent)
 
 
-def _misfits(task: Task, decoded: Tensor) -> Float[Tensor, " batch"]:
+def misfits(task: Task, decoded: Tensor) -> Float[Tensor, " batch"]:
     """One row after the other: the sums are in float64."""
     rows = [
         task.select(torch.tensor([row], device=decoded.device)).misfit(decoded[row : row + 1])
@@ -310,7 +310,7 @@ def _of_the_iteration(
     return judgements
 
 
-def _groups(
+def groups_of(
     task: Task,
     rows: Tensor,
     autoencoder: Autoencoder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from fixpoint.adapters.inversion.defaults import (
     regularised_stop,
     repeatable,
 )
+from fixpoint.adapters.inversion.drawn_rows import drawn, drawn_where_no_latent_was_found
+from fixpoint.adapters.inversion.goal import Goal, Perceptual, check_goal, comparison
 from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.look import HandedOver, Look
 from fixpoint.adapters.inversion.problem import InversionProblem
@@ -50,6 +52,9 @@ def invert(
     autoencoder: Autoencoder,
     image: Any,
     *,
+    goal: Goal = "latent",
+    perceptual: Perceptual | Literal["ssim"] | None = None,
+    perceptual_weight: float | None = None,
     observation: Observation | Callable[[Tensor], Tensor] | None = None,
     prior: Prior | Sequence[Prior] | None = None,
     prior_weight: float | None = None,
@@ -78,6 +83,13 @@ def invert(
             itself, as `pipe.vae`.
         image: one picture or several of one size: paths, PIL images, arrays or tensors; see
             `as_pictures`. Never resized.
+        goal: "latent": which latent made this picture. "picture": which latent draws this picture
+            best, whoever made it: photographs, edited pictures; see `inversion.drawing`. "auto":
+            the first, and the second for rows of which the verdict says that no latent made them.
+        perceptual: with goals other than "latent", a distance beside the squared error: "ssim" for
+            1 - SSIM, or a function of two batches of pictures on [-1, 1] that returns (batch,).
+        perceptual_weight: mean squared error that a perceptual distance of 1 weighs as much as; by
+            default 0.01.
         observation: what happened to the decoder's output before it became this picture; by
             default what the picture shows: JPEG with the file's own settings, 8 bits for
             anything on the 8-bit grid (by its cells where the model computes in 32 bits), clipping
@@ -111,21 +123,31 @@ def invert(
         TypeError, ValueError: the picture or an option is not usable; no iteration was made.
     """
     check_gradients(gradients, memory_budget)
+    check_goal(goal)
+    compared = comparison(perceptual, perceptual_weight)
     chosen = any(each is not None for each in (iterator, stop, keep, prior))
+    if goal == "latent" and perceptual is not None:
+        raise ValueError("a perceptual distance goes with goal='picture' or 'auto'")
+    if chosen and goal != "latent":
+        raise ValueError(f"goal={goal!r} chooses its method: give no iterator, stop, keep, prior")
     if chosen and gradients == "always":
         raise ValueError("gradients='always' runs no iterator: give no iterator, stop, keep, prior")
-    problem = _problem(
+    problem = problem_of(
         autoencoder, image, observation, prior, prior_weight, value_range, compile=compile
     )
     settles = not chosen and max_iterations > 0 and can_be_settled(autoencoder, problem.observation)
-    if gradients == "always":
-        if not settles:
-            raise ValueError(
-                f"gradients='always' is for RGB pictures, and not for {problem.observation!r}"
-            )
+    for option, given in (
+        ("gradients='always'", gradients == "always"),
+        (f"goal={goal!r}", goal != "latent"),
+    ):
+        if given and not settles:
+            raise ValueError(f"{option} is for RGB pictures, and not for {problem.observation!r}")
+    drawing = compared, gradients, memory_budget, progress
+    if gradients == "always" and goal != "picture":
         rows, solution = by_gradients_alone(problem, memory_budget, progress), None
     else:
-        handed = handed_over(problem, gradients, memory_budget) if settles else None
+        hands_over = settles and goal != "picture"
+        handed = handed_over(problem, gradients, memory_budget) if hands_over else None
         solution = _iterated(
             problem,
             iterator,
@@ -137,10 +159,14 @@ def invert(
             callback=callback,
             progress=progress,
         )
-        if handed is not None:
+        if goal == "picture":
+            rows = drawn(problem, solution, *drawing)
+        elif handed is not None:
             rows = settled(problem, solution, handed, gradients, memory_budget, progress)
         else:
             rows = judged(problem, solution)
+    if goal == "auto":
+        rows = drawn_where_no_latent_was_found(problem, rows, *drawing)
     return _finished(problem, rows, solution)
 
 
@@ -167,7 +193,7 @@ def invert_by_iteration(
     The arguments are those of `invert`. What the iteration leaves is judged, and handed back as it
     is: for scores that compare pictures, and where memory has to stay within a plan.
     """
-    problem = _problem(
+    problem = problem_of(
         autoencoder, image, observation, prior, prior_weight, value_range, compile=compile
     )
     solution = _iterated(
@@ -184,7 +210,7 @@ def invert_by_iteration(
     return _finished(problem, judged(problem, solution), solution)
 
 
-def _problem(
+def problem_of(
     autoencoder: Autoencoder,
     image: Any,
     observation: Observation | Callable[[Tensor], Tensor] | None,

@@ -144,7 +144,7 @@ def two_loop(
     curvatures: Float[Tensor, "batch memory"],
 ) -> Float[Tensor, "batch *shape"]:
     """H g of every row (algorithm 7.4); H_0 is the identity where a row has no pair."""
-    memory = curvatures.shape[1]
+    memory = int((curvatures > 0).sum(1).max()) if len(curvatures) else 0  # pairs there are yet
     q, weights = gradient, []
     for i in range(memory):
         weights.append(_ratio(kernels.row_dot(steps[:, i], q), curvatures[:, i]))

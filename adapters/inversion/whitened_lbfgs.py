@@ -88,6 +88,10 @@ def descend(
     floor: Float[Tensor, " batch"] | None = None,
     weights: Float[Tensor, "batch *picture"] | None = None,
     coordinates: NoiseCoordinates | None = None,
+    distance: Callable[[Tensor], Float[Tensor, " batch"]] | None = None,
+    movable: Float[Tensor, "batch 1 *cells"] | None = None,
+    look: int = LOOK,
+    memory: int = MEMORY,
     callback: Callable[[int], object] | None = None,
 ) -> Descent:
     """Fit the picture by whitened L-BFGS.
@@ -104,22 +108,31 @@ def descend(
         weights: 1 where x is known and 0 where it is not; by default it is known everywhere.
         coordinates: in which the first term is a sum of squares, in units of the noise; by default
             the values of the picture.
+        distance: of D(z) to the picture, per row, in place of the weighed square; the misfit is
+            measured as ever.
+        movable: 1 in cells whose latents are sought, 0 in those that keep their start.
+        look: steps between two looks at whether the misfit still falls.
+        memory: pairs of L-BFGS, at most.
         callback: called after each step with its number.
     """
     whiten, colour = whitening(curvature)
-    method = RowLBFGS(memory=min(MEMORY, steps))
+    method = RowLBFGS(memory=min(memory, steps))
     state = method.init(apply_map(whiten, start))
     free = (image.abs() < 1).to(image) if weights is None else weights * (image.abs() < 1)
     count = free.flatten(1).sum(1).clamp(min=1)
 
     def losses(u: Tensor) -> tuple[Tensor, Tensor]:
         z = apply_map(colour, u)
-        decoded = decode(z).clamp(-1, 1)
-        error = decoded - image
+        decoded = decode(z)
+        error = decoded.clamp(-1, 1) - image
         if weights is not None:
             error = error * weights
-        apart = error if coordinates is None else coordinates.error(decoded)
-        loss = kernels.row_dot(apart, apart) + prior.value(z)
+        if distance is not None:
+            far = distance(decoded)
+        else:
+            apart = error if coordinates is None else coordinates.error(decoded.clamp(-1, 1))
+            far = kernels.row_dot(apart, apart)
+        loss = far + prior.value(z)
         misfit = kernels.row_dot(error.detach() * free, error.detach())
         return loss, (misfit / count).sqrt()
 
@@ -131,18 +144,21 @@ def descend(
     last = best
     for step in range(steps):
         loss, misfit, gradient = _evaluated(losses, state.trial)
+        if movable is not None:
+            gradient = gradient * movable
         taken += active
         best = best.with_trial(state.trial, loss, misfit, active)
         state = method.advance(state, loss, gradient)
         if callback is not None:
             callback(step)
-        if floor is not None and (step + 1) % LOOK == 0:
+        active = active & (best.loss > 0)
+        if floor is not None and (step + 1) % look == 0:
             limit = floor.to(best.misfit)
             done = (best.misfit <= limit) & (best.loss > SETTLED * last.loss)
             stands |= active & (best.misfit > 2 * limit) & (best.misfit > STANDING * last.misfit)
             active, last = active & ~stands & ~done, best
-            if not bool(active.any()):
-                break
+        if not bool(active.any()):
+            break
     return Descent(apply_map(colour, best.u), best.misfit, taken.cpu(), stands)
 
 

@@ -162,6 +162,23 @@ def demo_figure(
     _save(figure, path)
 
 
+def strip_figure(path: Path, pictures: Mapping[str, Tensor], title: str) -> None:
+    """Draw pictures (3, height, width) on [-1, 1] beside each other, each under its name."""
+    from matplotlib.figure import Figure
+
+    height, width = next(iter(pictures.values())).shape[-2:]
+    side = 4.2
+    size = (side * len(pictures), side * height / width + 0.55)
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    for axis, (name, picture) in zip(
+        figure.subplots(1, len(pictures), squeeze=False)[0], pictures.items(), strict=True
+    ):
+        _show(axis, picture, name)
+        axis.title.set_fontsize(13)
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    _save(figure, path)
+
+
 def _decibels(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import time
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -220,10 +219,11 @@ def render(results: dict[str, Any]) -> str:
     return "\n".join(parts).strip()
 
 
-def _pair(options: Namespace) -> tuple[str, Autoencoder]:
-    if options.pair in EMBEDDED:
-        return options.pair, Autoencoder.embedded(options.pair)
-    loaded = load_pair(options.pair, torch.float32, torch.device("cpu"))
+def named_pair(name: str) -> tuple[str, Autoencoder]:
+    """An embedded pair, or one of a user's, with the name of its results."""
+    if name in EMBEDDED:
+        return name, Autoencoder.embedded(name)
+    loaded = load_pair(name, torch.float32, torch.device("cpu"))
     return loaded.name, loaded
 
 
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.render:
         if options.pair is None or options.pictures is None:
             parser.error("--pair and --pictures say what is measured")
-        name, autoencoder = _pair(options)
+        name, autoencoder = named_pair(options.pair)
         pictures = crops(options.pictures, options.size)[: options.first]
         methods = {name: METHODS[name] for name in options.methods}
         if options.inverse is not None:

@@ -43,6 +43,7 @@ def answer(arguments):
         (["--version"], "fixpoint 0."),
         (["invert", "--help"], "--method"),
         (["demo", "--help"], "--evaluations"),
+        (["roundtrip", "--help"], "--cycles"),
         (["verify", "--help"], "--crops"),
         (["train-inverse", "--help"], "--pictures"),
         (["noise", "--help"], "--prompt"),
