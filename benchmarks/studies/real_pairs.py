@@ -3,7 +3,7 @@
     python -m benchmarks.studies.real_pairs --pair module:function --pictures FOLDER
     python -m benchmarks.studies.real_pairs --pair kl --pictures FOLDER --size 128
     python -m benchmarks.studies.real_pairs --pair module:function --pictures FOLDER --inverse FILE
-    python -m benchmarks.studies.real_pairs --render                      # what is stored
+    python -m benchmarks.studies.real_pairs --render --readme README.md   # what is stored
 
 One crop of every picture is encoded to z*, decoded, and seen in 8 bits; the methods are to find z*.
 With `--changed` the pictures are changed on their way, without a word to the methods. Stored as
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.shared.command import add_render, command_line, parse
 from benchmarks.shared.machine import machine_name
-from benchmarks.shared.pages import renew_table
+from benchmarks.shared.pages import renew_table, replace_between, write_page
 from benchmarks.shared.stored import load, results_path, store
 from benchmarks.shared.tables import mean_and_interval, mebibytes, number, summary, table
 from fixpoint.adapters import (
@@ -219,6 +219,29 @@ def render(results: dict[str, Any]) -> str:
     return "\n".join(parts).strip()
 
 
+README = "<!-- real pairs -->\n", "<!-- end of real pairs -->"
+IN_README = {
+    "encoder alone": ("E(x)", "encoder"),
+    "gradient descent, L-BFGS, clipped": ("400 steps", "gradient, L-BFGS clipped, 400"),
+    '**ours**, `gradients="never"`': ("", "ours, without gradients"),
+    "**ours**": ("", "ours"),
+}
+
+
+def readme_table(results: dict[str, Any]) -> str:
+    """README's extract: one line a method, one column a pair; the worst picture in brackets."""
+    titles = list(results)
+    cells = []
+    for name, (cost, method) in IN_README.items():
+        lines = [results[title]["methods"][method] for title in titles]
+        evaluations = " / ".join(number(line["evaluations"], ".0f") for line in lines)
+        cells.append(
+            [name, cost or evaluations]
+            + [f"{mean_and_interval(line)} dB ({number(line['worst_db'])})" for line in lines]
+        )
+    return "\n".join(table(["", "cost", *titles], cells))
+
+
 def named_pair(name: str) -> tuple[str, Autoencoder]:
     """An embedded pair, or one of a user's, with the name of its results."""
     if name in EMBEDDED:
@@ -236,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--inverse", type=Path, help="of the pair, by fixpoint train-inverse")
     parser.add_argument("--changed", action="store_true", help="measure changed pictures, too")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put an extract there, too")
     add_render(parser)
     options = parse(parser, arguments)
     stored = results_path(options.out, "real_pairs").is_file()
@@ -259,6 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results[f"{name}, {options.size} px"] = entry
         store(options.out, "real_pairs", results)
     renew_table(options.out / "real-pairs.md", render(results))
+    if options.readme is not None:
+        page = options.readme.read_text(encoding="utf-8")
+        write_page(options.readme, replace_between(page, *README, f"{readme_table(results)}\n"))
 
 
 if __name__ == "__main__":
