@@ -92,7 +92,9 @@ class PairCalibration:
     mapped_db: float
 
     def to(self, device: torch.device) -> PairCalibration:
-        """The same on a device."""
+        """The same on a device; this one where it is there already."""
+        if self.curvature.device == device:
+            return self
         return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def save(self, path: str | Path) -> None:

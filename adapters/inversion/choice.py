@@ -47,7 +47,8 @@ METHOD = "fixed-point iteration"
 UNKNOWN_FLOOR = 1.5 * LEVEL
 
 SLOW = 0.1
-"""Share of the residual that noise in the picture does not account for: E(D(.)) reaches it."""
+"""Share of the residual that noise in the picture does not account for: E(D(.)) reaches it. Of rows
+with more than this left after the first steps, gradients come nearer to the latent."""
 
 LAST_STEPS, STILL = 4, 0.85
 """A deviation that is left with this share of what it was so many steps before is at rest."""
@@ -144,6 +145,12 @@ def handed_over(
     return rows & possible
 
 
+def _share_left(solution: Solution, row: int) -> float:
+    """The least residual of the first steps over the first; 0 where none were made."""
+    curve = solution.history.residual_norm[: Look().steps + 1, row]
+    return float(curve[1:].min() / curve[0]) if len(curve) > Look().steps else 0.0
+
+
 def _through_codec(task: Task) -> Bool[Tensor, " batch"]:
     return torch.tensor([codec is not None for codec in task.codecs], dtype=torch.bool)
 
@@ -177,10 +184,13 @@ def settled(
     unexplained &= _pixelwise(problem.observation, len(misfit))
     # At rest with much of its residual left, a row was stopped by slow convergence, not by noise.
     share = _residual_left(solution)
-    slow = unexplained & (share > SLOW)
-    refuted, unexplained = refuted | slow, unexplained & ~slow
-    for row in slow.nonzero()[:, 0].tolist():
+    resting = unexplained & (share > SLOW)
+    refuted, unexplained = refuted | resting, unexplained & ~resting
+    for row in resting.nonzero()[:, 0].tolist():
         task.why[row] = words.at_rest(float(share[row]))
+    first = torch.tensor([_share_left(solution, row) for row in range(len(latent))])
+    slow = (first > SLOW) & ~refuted & ~unexplained & ~handed & misfit.isfinite()
+    slow &= _pixelwise(problem.observation, len(misfit))
     by_gradients, groups = groups_of(
         task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
     )
@@ -195,6 +205,13 @@ def settled(
     )
     step = by_noise if by_gradients else by_one_step
     work += [(group, partial(step, latent=latent[group.to(latent.device)])) for group in groups]
+    if gradients == "auto":  # the picture is drawn, and gradients come nearer to what drew it
+        by_gradients, groups = groups_of(
+            task, slow.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
+        )
+        for row in slow.nonzero()[:, 0].tolist():
+            task.why[row] = words.slow(float(first[row]), Look().steps)
+        work += [(group, by_gradient) for group in groups if by_gradients]
     work += [(group, by_codec) for group in handed.nonzero()[:, 0].split(_rows_at_once(task))]
     rows = Rows(latent, solution.evaluations.cpu().clone(), judgements, decoded)
     return carried_out(problem, task, work, rows, progress)
@@ -281,15 +298,13 @@ def _at_rest(solution: Solution) -> Bool[Tensor, " batch"]:
 
 def _reason(solution: Solution, row: int) -> str:
     """Why the row left the iteration; empty where it did not."""
-    status, look = solution.status[row], Look()
+    status = solution.status[row]
     if status is Status.DIVERGED:
         return f"condition refuted: {status.message}"
-    if status is not Status.REFUTED:
+    share = _share_left(solution, row)
+    if status is not Status.REFUTED or not share:
         return ""
-    curve = solution.history.residual_norm[: look.steps + 1, row]
-    if len(curve) <= look.steps:  # handed over before
-        return ""
-    return words.refuted(float(curve[1:].min() / curve[0]), look.steps)
+    return words.refuted(share, Look().steps)
 
 
 def _of_the_iteration(

@@ -144,6 +144,14 @@ def refuted(share: float, steps: int) -> str:
     )
 
 
+def slow(share: float, steps: int) -> str:
+    """Why a row left it where gradients follow."""
+    return (
+        f"{share:.0%} of the residual is left after {steps} evaluations: E(D(.)) hardly contracts "
+        "here"
+    )
+
+
 def at_rest(share: float) -> str:
     """Why a row that came to rest left the fixed-point iteration."""
     return (

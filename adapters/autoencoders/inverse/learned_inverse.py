@@ -187,10 +187,9 @@ def _card(content: dict[str, Any]) -> InverseCard:
     names = {each.name for each in fields(InverseCard)}
     if set(content) != names:
         raise ValueError(f"its card has other entries: {', '.join(sorted(set(content) ^ names))}")
-    pairs = {
-        name: tuple(each) if isinstance(each, list) else each for name, each in content.items()
-    }
-    return InverseCard(**pairs)
+    for name in ("passes_db", "worst_db"):
+        content[name] = tuple(content[name])
+    return InverseCard(**content)
 
 
 _IN_USE: WeakKeyDictionary[Any, LearnedInverse] = WeakKeyDictionary()

@@ -378,7 +378,7 @@ def test_an_empty_batch_is_refused_by_the_call_and_settled_into_nothing(apart):
             inverted(apart, empty, gradients=gradients)
     operator = DecoderInversion(apart.encode, apart.decode, empty, EightBit())
     problem = InversionProblem(
-        apart, Pictures(empty, EightBit()), empty, EightBit(), operator, started=0.0
+        apart, Pictures(empty, EightBit()), empty, EightBit(), EightBit(), operator, started=0.0
     )
     rows = choice.by_gradients_alone(problem, None, progress=False)
     assert rows.latent.shape == operator.start.shape
