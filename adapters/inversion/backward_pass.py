@@ -27,6 +27,21 @@ def frozen(weights: Iterable[torch.nn.Parameter]) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
+def can_be_checkpointed(autoencoder: Autoencoder) -> bool:
+    """Whether it has blocks that `checkpointed` knows."""
+    return bool(_blocks(autoencoder))
+
+
+def _blocks(autoencoder: Autoencoder) -> list[torch.nn.Module]:
+    return [
+        block
+        for name, blocks in (autoencoder.module or torch.nn.Module()).named_modules()
+        if isinstance(blocks, torch.nn.ModuleList) and name.rpartition(".")[2] in BLOCKS
+        for block in blocks
+        if block is not None
+    ]
+
+
 @contextmanager
 def checkpointed(autoencoder: Autoencoder) -> Iterator[None]:
     """Every resnet, attention and resampling keeps its input alone for the way back.
@@ -34,13 +49,7 @@ def checkpointed(autoencoder: Autoencoder) -> Iterator[None]:
     diffusers' own checkpointing runs whole blocks again: all resnets at full resolution are then
     in memory at once.
     """
-    blocks = [
-        block
-        for name, blocks in (autoencoder.module or torch.nn.Module()).named_modules()
-        if isinstance(blocks, torch.nn.ModuleList) and name.rpartition(".")[2] in BLOCKS
-        for block in blocks
-        if block is not None
-    ]
+    blocks = _blocks(autoencoder)
     if not blocks:
         raise ValueError(f"{autoencoder.name} has no blocks that checkpointing knows")
     found = [vars(block).get("forward") for block in blocks]

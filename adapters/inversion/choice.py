@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +17,7 @@ from fixpoint.adapters.autoencoders.calibration import calibration_of, photograp
 from fixpoint.adapters.autoencoders.inverse.learned_inverse import inverse_of
 from fixpoint.adapters.inversion import judgement as words
 from fixpoint.adapters.inversion.backward_pass import frozen
+from fixpoint.adapters.inversion.gradient_plan import GradientPlan, Gradients, plan_of
 from fixpoint.adapters.inversion.judgement import LEVEL, InversionOutcome, Judgement
 from fixpoint.adapters.inversion.look import Look
 from fixpoint.adapters.inversion.most_probable import by_codec, by_codec_step, by_noise, codecs_of
@@ -33,11 +33,9 @@ from fixpoint.adapters.inversion.settle import (
 )
 from fixpoint.adapters.pictures.composed_observations import PerRow
 from fixpoint.adapters.pictures.observations import Observation
-from fixpoint.adapters.reports.peak_memory import PeakMemory
 from fixpoint.solution import Solution
 from fixpoint.status import Status
 
-Gradients = Literal["auto", "never", "always"]
 GRADIENTS = ("auto", "never", "always")
 
 _REFUTING = (Status.REFUTED, Status.DIVERGED)
@@ -52,10 +50,6 @@ with more than this left after the first steps, gradients come nearer to the lat
 
 LAST_STEPS, STILL = 4, 0.85
 """A deviation that is left with this share of what it was so many steps before is at rest."""
-
-PIXELS_AT_ONCE = 2**18
-"""Of the rows that go through a gradient step together, where no memory budget says more: batches
-of larger pictures are not faster on a CPU."""
 
 
 def check_gradients(gradients: str, memory_budget: int | None) -> None:
@@ -120,29 +114,28 @@ def by_gradients_alone(
     """Every row by gradients, from E(x)."""
     batch = len(problem.values)
     task = task_of(problem, [""] * batch)
-    groups = groups_of(task, torch.arange(batch), problem.autoencoder, "always", memory_budget)[1]
+    plan = plan_of(task, torch.arange(batch), problem.autoencoder, "always", memory_budget)
     through_codec = _through_codec(task)
     unjudged = [Judgement(InversionOutcome.UNJUDGED, METHOD, "")] * batch
     rows = Rows(task.start.clone(), torch.zeros(batch, dtype=torch.long), unjudged)
     work: list[_Work] = []
-    for group in groups:
+    for group in plan.groups:
         coded = through_codec[group]
-        work += [(group[~coded], by_gradient), (group[coded], by_codec)]
+        work += [
+            (group[~coded], plan.method(by_gradient)),
+            (group[coded], plan.method(by_codec)),
+        ]
     return carried_out(problem, task, work, rows, progress)
 
 
 def handed_over(
     problem: InversionProblem, gradients: Gradients, memory_budget: int | None
-) -> Bool[Tensor, " batch"]:
+) -> tuple[Bool[Tensor, " batch"], GradientPlan]:
     """The rows of which a codec is known and that gradients can fit to what it left."""
     task = task_of(problem, [""] * len(problem.values))
     rows = _through_codec(task)
-    if gradients == "never" or not bool(rows.any()):
-        return torch.zeros_like(rows)
-    possible, _ = groups_of(
-        task, rows.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
-    )
-    return rows & possible
+    plan = plan_of(task, rows.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget)
+    return rows & plan.possible, plan
 
 
 def _share_left(solution: Solution, row: int) -> float:
@@ -159,6 +152,7 @@ def settled(
     problem: InversionProblem,
     solution: Solution,
     handed: Bool[Tensor, " batch"],
+    handed_plan: GradientPlan,
     gradients: Gradients,
     memory_budget: int | None,
     progress: bool,
@@ -168,7 +162,7 @@ def settled(
     Args:
         problem: what was inverted.
         solution: the run.
-        handed: rows that the run left out, see `handed_over`.
+        handed, handed_plan: rows that the run left out, see `handed_over`.
         gradients, memory_budget: see `invert`.
         progress: show a bar of the rows that are settled.
     """
@@ -191,28 +185,30 @@ def settled(
     first = torch.tensor([_share_left(solution, row) for row in range(len(latent))])
     slow = (first > SLOW) & ~refuted & ~unexplained & ~handed & misfit.isfinite()
     slow &= _pixelwise(problem.observation, len(misfit))
-    by_gradients, groups = groups_of(
-        task, refuted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
-    )
+
+    def planned(rows: Tensor) -> GradientPlan:
+        indices = rows.nonzero()[:, 0]
+        return plan_of(task, indices, problem.autoencoder, gradients, memory_budget)
+
     through_codec = _through_codec(task)
-    settle = by_gradient if by_gradients else by_calibrated_steps
     work: list[_Work] = []
-    for group in groups:
+    plan = planned(refuted)
+    settle = plan.method(by_gradient) if plan.possible else by_calibrated_steps
+    for group in plan.groups:
         coded = through_codec[group]
         work += [(group[~coded], settle), (group[coded], by_codec_step)]
-    by_gradients, groups = groups_of(
-        task, unexplained.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
-    )
-    step = by_noise if by_gradients else by_one_step
-    work += [(group, partial(step, latent=latent[group.to(latent.device)])) for group in groups]
+    plan = planned(unexplained)
+    step = by_noise if plan.possible else by_one_step
+    for group in plan.groups:
+        left = latent[group.to(latent.device)]
+        work.append((group, plan.method(partial(step, latent=left))))
     if gradients == "auto":  # the picture is drawn, and gradients come nearer to what drew it
-        by_gradients, groups = groups_of(
-            task, slow.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
-        )
+        plan = planned(slow)
         for row in slow.nonzero()[:, 0].tolist():
             task.why[row] = words.slow(float(first[row]), Look().steps)
-        work += [(group, by_gradient) for group in groups if by_gradients]
-    work += [(group, by_codec) for group in handed.nonzero()[:, 0].split(_rows_at_once(task))]
+        work += [(group, plan.method(by_gradient)) for group in plan.groups if plan.possible]
+    if handed_plan.possible:
+        work += [(group, handed_plan.method(by_codec)) for group in handed_plan.groups]
     rows = Rows(latent, solution.evaluations.cpu().clone(), judgements, decoded)
     return carried_out(problem, task, work, rows, progress)
 
@@ -323,56 +319,3 @@ def _of_the_iteration(
             judgement = words.by_noise(misfit, True, METHOD)
         judgements.append(judgement)
     return judgements
-
-
-def groups_of(
-    task: Task,
-    rows: Tensor,
-    autoencoder: Autoencoder,
-    gradients: Gradients,
-    memory_budget: int | None,
-) -> tuple[bool, list[Tensor]]:
-    """Whether gradients are used, and the rows that go through the model together."""
-    at_once = _rows_at_once(task)
-    if not len(rows):
-        return False, []
-    if gradients == "never":
-        return False, list(rows.split(at_once))
-    needed = _bytes_of_a_step(task, autoencoder)
-    if needed is None:
-        if gradients == "always":
-            raise ValueError(
-                f"{autoencoder!r} has a decoder without gradients: gradients='always' needs one"
-            )
-        return False, list(rows.split(at_once))
-    if memory_budget is not None:
-        if needed > memory_budget:
-            if gradients == "always":
-                raise ValueError(
-                    f"a gradient step of one picture adds {needed / 2**20:.0f} MiB, more than the "
-                    f"memory_budget of {memory_budget / 2**20:.0f} MiB"
-                )
-            return False, list(rows.split(at_once))
-        at_once = max(1, min(at_once, memory_budget // max(1, needed)))
-    return True, list(rows.split(at_once))
-
-
-def _rows_at_once(task: Task) -> int:
-    return max(1, PIXELS_AT_ONCE // max(1, task.image.shape[-1] * task.image.shape[-2]))
-
-
-def _bytes_of_a_step(task: Task, autoencoder: Autoencoder) -> int | None:
-    """What a pass through the decoder and back adds to memory; None where there is no way back."""
-    z = task.start[:1]
-    try:
-        with (
-            frozen(autoencoder.parameters()),
-            PeakMemory(autoencoder.device) as memory,
-            torch.enable_grad(),
-        ):
-            at = z.detach().requires_grad_(True)
-            loss = (task.pair[1](at) - task.image[:1]).square().sum()
-            (gradient,) = torch.autograd.grad(loss, at)
-    except (RuntimeError, NotImplementedError, TypeError):
-        return None  # what autograd raises where D leaves its graph, or has no derivative
-    return memory.added or 0 if bool((gradient != 0).any()) else None

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from fixpoint.adapters.inversion.choice import (
-    Gradients,
     carried_out,
-    groups_of,
     judged,
     task_of,
 )
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
 from fixpoint.adapters.inversion.drawing import Drawing, by_drawing, by_long_iteration
 from fixpoint.adapters.inversion.goal import Comparison, on_the_grid
+from fixpoint.adapters.inversion.gradient_plan import Gradients, plan_of
 from fixpoint.adapters.inversion.judgement import InversionOutcome
 from fixpoint.adapters.inversion.problem import InversionProblem
 from fixpoint.adapters.inversion.rows import Rows
@@ -105,20 +104,18 @@ def redrawn(
     memory_budget: int | None,
 ) -> Rows:
     """Some rows drawn from their latents on, by gradients where the caller and the pair allow."""
-    by_gradients, groups = groups_of(
-        task, wanted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget
-    )
+    plan = plan_of(task, wanted.nonzero()[:, 0], problem.autoencoder, gradients, memory_budget)
     operator = problem.operator
     assert isinstance(operator, DecoderInversion)
     work: list[tuple[Tensor, Callable[[Task], Rows]]] = []
-    for group in groups:
+    for group in plan.groups:
         at = group.to(rows.latent.device)
         start, part = rows.latent[at], drawing.select(at)
         method: Callable[[Task], Rows] = (
             partial(by_drawing, start=start, drawing=part)
-            if by_gradients
+            if plan.possible
             else partial(by_long_iteration, start=start, drawing=part, operator=operator.select(at))
         )
-        work.append((group, method))
+        work.append((group, plan.method(method)))
     copied = replace(rows, latent=rows.latent.clone())
     return carried_out(problem, task, work, copied, progress=False)  # a bar of its steps is shown

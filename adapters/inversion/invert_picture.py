@@ -14,7 +14,6 @@ from fixpoint._solve import solve
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.bare_models import takes_models
 from fixpoint.adapters.inversion.choice import (
-    Gradients,
     by_gradients_alone,
     can_be_settled,
     check_gradients,
@@ -32,6 +31,7 @@ from fixpoint.adapters.inversion.defaults import (
 )
 from fixpoint.adapters.inversion.drawn_rows import drawn, drawn_where_no_latent_was_found
 from fixpoint.adapters.inversion.goal import Goal, Perceptual, check_goal, comparison
+from fixpoint.adapters.inversion.gradient_plan import GradientPlan, Gradients
 from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.look import HandedOver, Look
 from fixpoint.adapters.inversion.problem import InversionProblem
@@ -147,14 +147,16 @@ def invert(
         rows, solution = by_gradients_alone(problem, memory_budget, progress), None
     else:
         hands_over = settles and goal != "picture"
-        handed = handed_over(problem, gradients, memory_budget) if hands_over else None
+        handed: tuple[Tensor, GradientPlan] | None = None
+        if hands_over:
+            handed = handed_over(problem, gradients, memory_budget)
         solution = _iterated(
             problem,
             iterator,
             max_iterations=max_iterations,
             rtol=rtol,
             stop=stop,
-            looks=() if handed is None else (HandedOver(rows=handed), Look()),
+            looks=() if handed is None else (HandedOver(rows=handed[0]), Look()),
             keep=keep,
             callback=callback,
             progress=progress,
@@ -162,7 +164,7 @@ def invert(
         if goal == "picture":
             rows = drawn(problem, solution, *drawing)
         elif handed is not None:
-            rows = settled(problem, solution, handed, gradients, memory_budget, progress)
+            rows = settled(problem, solution, *handed, gradients, memory_budget, progress)
         else:
             rows = judged(problem, solution)
     if goal == "auto":

@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
-from fixpoint.adapters.inversion.choice import Gradients, task_of
+from fixpoint.adapters.inversion.choice import task_of
 from fixpoint.adapters.inversion.drawing import Drawing
 from fixpoint.adapters.inversion.drawn_rows import redrawn
 from fixpoint.adapters.inversion.goal import Comparison
+from fixpoint.adapters.inversion.gradient_plan import Gradients
 from fixpoint.adapters.inversion.invert_picture import problem_of
 from fixpoint.adapters.inversion.judgement import LEVEL, InversionOutcome, Judgement
 from fixpoint.adapters.inversion.problem import InversionProblem

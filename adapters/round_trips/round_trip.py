@@ -21,8 +21,9 @@ from torch import Tensor
 
 from fixpoint.adapters.autoencoders.autoencoder import Autoencoder
 from fixpoint.adapters.autoencoders.digest import digest_of_model
-from fixpoint.adapters.inversion.choice import Gradients, check_gradients
+from fixpoint.adapters.inversion.choice import check_gradients
 from fixpoint.adapters.inversion.goal import Goal, Perceptual, check_goal, comparison
+from fixpoint.adapters.inversion.gradient_plan import Gradients
 from fixpoint.adapters.inversion.invert_picture import invert
 from fixpoint.adapters.inversion.judgement import InversionOutcome, Judgement
 from fixpoint.adapters.inversion.reading import readable

@@ -1,6 +1,7 @@
 """Which method `invert` takes for a row, and that no row comes to harm by it."""
 
 import io
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from fixpoint.adapters import (
     to_pil,
 )
 from fixpoint.adapters.autoencoders.calibration import example_photographs
-from fixpoint.adapters.inversion import choice, settle
+from fixpoint.adapters.inversion import choice, gradient_plan, settle
 from fixpoint.adapters.inversion.choice import can_be_settled
 from fixpoint.adapters.inversion.decoder_inversion import DecoderInversion
 from fixpoint.adapters.inversion.invert_picture import invert_by_iteration
@@ -189,7 +190,7 @@ def ten_bytes(monkeypatch):
         return by_gradient(task)
 
     monkeypatch.setattr(settle, "GRADIENT_STEPS", 50)
-    monkeypatch.setattr(choice, "PeakMemory", TenBytes)
+    monkeypatch.setattr(gradient_plan, "PeakMemory", TenBytes)
     monkeypatch.setattr(choice, "by_gradient", counted)
     return groups
 
@@ -219,6 +220,33 @@ def test_a_budget_below_one_row_is_refused_where_gradients_are_demanded(
     with pytest.raises(ValueError, match="more than the memory_budget"):
         inverted(apart, apart_case[1], memory_budget=9, gradients="always")
     assert ten_bytes == []
+
+
+@pytest.mark.slow
+def test_a_step_beyond_the_budget_computes_activations_anew(autoencoder, crops, monkeypatch):
+    """Ten bytes as it is, and five with activations computed anew."""
+    _, decoded = crops
+    used = []
+    real = gradient_plan.checkpointed
+
+    @contextmanager
+    def counted(pair):
+        used.append(pair)
+        with real(pair):
+            yield
+
+    def needed(task, pair, *, checkpoints=False):
+        return 5 if checkpoints else 10
+
+    monkeypatch.setattr(settle, "GRADIENT_STEPS", 5)
+    monkeypatch.setattr(gradient_plan, "checkpointed", counted)
+    monkeypatch.setattr(gradient_plan, "_bytes_of_a_step", needed)
+    seen = EightBit()(decoded[:2])
+    saving = inverted(autoencoder, seen, gradients="always", memory_budget=5)
+    assert len(used) == 2  # a row at a time
+    plain = inverted(autoencoder, seen, gradients="always", memory_budget=10)
+    assert len(used) == 2
+    torch.testing.assert_close(saving.latent, plain.latent, rtol=1e-3, atol=1e-3)
 
 
 # What is refused
