@@ -28,7 +28,8 @@ def test_demo_prints_draws_and_writes_its_table(tmp_path, capsys):
     assert by_name["ours"]["evaluations"] <= 8
     assert by_name["ours"]["nmse_db"] < by_name["gradient descent"]["nmse_db"] - 10
     assert by_name["gradient descent"]["evaluations"] == 5
-    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["demo.png", "picture.png"]
+    drawn = sorted(path.name for path in (tmp_path / "d").iterdir())
+    assert drawn == ["demo.png", "picture.png", "strip.png"]
     shown = capsys.readouterr().out
     for method in [*methods, *written["apart"]]:
         assert f"{method['name']:<18}{method['nmse_db']:>10.1f}" in shown
