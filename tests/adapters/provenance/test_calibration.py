@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from fixpoint.adapters import Autoencoder, Jpeg, invert
+from fixpoint.adapters import Autoencoder, Jpeg, invert_by_iteration
 from fixpoint.adapters.autoencoders.autoencoder import EMBEDDED
 from fixpoint.adapters.provenance.attribution_score import attribution_score
 from fixpoint.adapters.provenance.calibration import (
@@ -61,7 +61,7 @@ def test_calibration_puts_its_pictures_through_the_observation(autoencoder, crop
     )
     assert seen.observation == "Jpeg(quality=50, subsampling='4:2:0', tables=None)"
     assert not torch.allclose(seen.groups[REAL], plain.groups[REAL], atol=0.1)
-    by_hand = invert(
+    by_hand = invert_by_iteration(
         autoencoder,
         Jpeg(quality=50)(crops[:2]),
         observation=Jpeg(quality=50),
