@@ -230,7 +230,8 @@ IN_README = {
 
 def readme_table(results: dict[str, Any]) -> str:
     """README's extract: one line a method, one column a pair; the worst picture in brackets."""
-    titles = list(results)
+    wanted = {method for _, method in IN_README.values()}
+    titles = [title for title, entry in results.items() if wanted <= set(entry["methods"])]
     cells = []
     for name, (cost, method) in IN_README.items():
         lines = [results[title]["methods"][method] for title in titles]
@@ -280,7 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.changed:
             ours = {name: each for name, each in methods.items() if name.startswith("ours")}
             entry["changes"] = measure_changes(autoencoder, pictures, ours)
-        results[f"{name}, {options.size} px"] = entry
+        part = f", the first {options.first}" if options.first is not None else ""
+        results[f"{name}, {options.size} px{part}"] = entry
         store(options.out, "real_pairs", results)
     renew_table(options.out / "real-pairs.md", render(results))
     if options.readme is not None:
