@@ -217,7 +217,7 @@ class Journal:
                 f"{self.path} was written with {', '.join(others)}: the run goes on, perhaps not "
                 "bit for bit",
                 UserWarning,
-                stacklevel=7,  # past `begin`, `solve` and its two decorators
+                stacklevel=8,  # past `begin`, `solve` and its three decorators
             )
 
     def _compare_value(self, value: Tensor, saved: Tensor) -> None:
@@ -233,7 +233,7 @@ class Journal:
             f"T z0 is not quite what it was when {self.path} was written, though no further off "
             "than rounding: the run goes on, perhaps not bit for bit",
             UserWarning,
-            stacklevel=7,  # past `begin`, `solve` and its two decorators
+            stacklevel=8,  # past `begin`, `solve` and its three decorators
         )
 
 
