@@ -53,7 +53,7 @@ LEAST_FLOOR = 0.1 * LEVEL
 UNEXPLAINED = 2.0
 """Misfit over the observation's noise, from which a row is not explained."""
 
-CAUTION = 4.0
+CAUTION = 6.0
 """Of sigma: what a misfit says of the noise along the directions that D can draw is uncertain."""
 
 AS_ITS_OWN, AS_ANOTHER = 1.4, 1.6
