@@ -31,7 +31,7 @@ from fixpoint.adapters.inversion.settle import (
     by_gradient,
     by_one_step,
 )
-from fixpoint.adapters.pictures.composed_observations import PerRow
+from fixpoint.adapters.pictures.composed_observations import each_row
 from fixpoint.adapters.pictures.observations import Observation
 from fixpoint.solution import Solution
 from fixpoint.status import Status
@@ -74,7 +74,7 @@ def floors(observation: Observation, batch: int) -> Float[Tensor, " batch"]:
 
 
 def _pixelwise(observation: Observation, batch: int) -> Bool[Tensor, " batch"]:
-    parts = observation.observations if isinstance(observation, PerRow) else [observation] * batch
+    parts = each_row(observation, batch)
     return torch.tensor([part.pixelwise for part in parts], dtype=torch.bool)
 
 

@@ -26,7 +26,7 @@ from fixpoint.adapters.inversion.noise_coordinates import NoiseCoordinates, of_j
 from fixpoint.adapters.inversion.rows import Rows
 from fixpoint.adapters.inversion.settle import SHORTENED, SIMULATED, Task, noise_left, precision
 from fixpoint.adapters.inversion.whitened_lbfgs import GaussianAround, descend
-from fixpoint.adapters.pictures.composed_observations import PerRow
+from fixpoint.adapters.pictures.composed_observations import each_row
 from fixpoint.adapters.pictures.observations import EightBit, Jpeg, Observation
 from fixpoint.adapters.pictures.webp import WebP
 
@@ -58,7 +58,7 @@ class _Examples:
 
 def codecs_of(observation: Observation, batch: int) -> list[Observation | None]:
     """Of every row the codec that it went through, where it is one of `CODECS`."""
-    parts = observation.observations if isinstance(observation, PerRow) else [observation] * batch
+    parts = each_row(observation, batch)
     return [part if isinstance(part, CODECS) else None for part in parts]
 
 

@@ -92,6 +92,11 @@ class Masked(Observation):
         return f"Masked({int(self.known.sum())} of {self.known.numel()}, {self.observation!r})"
 
 
+def each_row(observation: Observation, batch: int) -> Sequence[Observation]:
+    """The observation of every row of a batch."""
+    return observation.observations if isinstance(observation, PerRow) else [observation] * batch
+
+
 class PerRow(Observation):
     """A different observation for each row: `PerRow((EightBit(), Jpeg(quality=90)))`."""
 

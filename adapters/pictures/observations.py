@@ -242,22 +242,12 @@ class Jpeg(Observation):
         return cls(subsampling=subsampling, tables=tables)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        from PIL import Image
-
-        levels = to_levels(pictures).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         settings: dict[str, object] = {"subsampling": self.subsampling}
         if self.tables is None:
             settings["quality"] = self.quality
         else:
             settings["qtables"] = [list(table) for table in self.tables]
-        rows = []
-        for row in levels:
-            buffer = io.BytesIO()
-            Image.fromarray(row).save(buffer, "JPEG", **settings)
-            with Image.open(buffer) as image:
-                rows.append(torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8))
-        seen = torch.stack(rows).reshape(levels.shape).permute(0, 3, 1, 2)
-        return from_levels(seen.to(pictures.device, pictures.dtype))
+        return saved_and_opened(pictures, "JPEG", **settings)
 
 
 class CallableObservation(Observation):
@@ -292,6 +282,24 @@ def as_observation(
     if callable(observation):
         return CallableObservation(observation)
     raise TypeError(f"an observation must be a callable on pictures, got {observation!r}")
+
+
+def saved_and_opened(
+    pictures: Float[Tensor, "batch 3 height width"], kind: str, **settings: object
+) -> Float[Tensor, "batch 3 height width"]:
+    """The pictures after a file of a kind that Pillow writes, row by row, in memory."""
+    from PIL import Image
+
+    levels = to_levels(pictures).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    rows = []
+    for row in levels:
+        buffer = io.BytesIO()
+        Image.fromarray(row).save(buffer, kind, **settings)
+        with Image.open(buffer) as image:
+            pixels = bytearray(image.convert("RGB").tobytes())
+        rows.append(torch.frombuffer(pixels, dtype=torch.uint8))
+    seen = torch.stack(rows).reshape(levels.shape).permute(0, 3, 1, 2)
+    return from_levels(seen.to(pictures.device, pictures.dtype))
 
 
 def to_levels(pictures: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from fixpoint.adapters.pictures.observations import (
     EIGHT_BIT_NOISE,
     Observation,
-    from_levels,
-    to_levels,
+    saved_and_opened,
 )
 
 HALF = 0.5
@@ -68,17 +65,7 @@ class WebP(Observation):
         return cls(low)
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        from PIL import Image
-
-        levels = to_levels(pictures).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        rows = []
-        for row in levels:
-            buffer = io.BytesIO()
-            Image.fromarray(row).save(buffer, "WEBP", quality=self.quality)
-            with Image.open(buffer) as image:
-                rows.append(torch.from_numpy(np.array(image.convert("RGB"))))
-        seen = torch.stack(rows).permute(0, 3, 1, 2)
-        return from_levels(seen.to(pictures.device, pictures.dtype))
+        return saved_and_opened(pictures, "WEBP", quality=self.quality)
 
 
 def _step_of(picture: Any, quality: int) -> float:

@@ -305,12 +305,7 @@ class RoundTrip:
         found = self.memory.recall(levels, pictures.observation)
         if found is not None:
             still = torch.zeros(found.latent.shape[-2:], dtype=torch.bool)
-            judgement = Judgement(
-                InversionOutcome.UNJUDGED,
-                "memory",
-                "remembered: this picture was made or encoded here",
-            )
-            return _Row(found.latent, Origin.REMEMBERED, still, judgement, found.settings)
+            return _Row(found.latent, Origin.REMEMBERED, still, RECALLED, found.settings)
         if not pictures.observation.pixelwise:
             return None
         before = self.memory.nearest(levels)

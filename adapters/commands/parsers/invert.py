@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.choices import GRADIENTS, INVERSIONS, OBSERVATIONS
-from fixpoint.adapters.commands.parsers.shared import add_fitting, add_model, add_report
+from fixpoint.adapters.commands.parsers.shared import (
+    add_fitting,
+    add_memory_budget,
+    add_model,
+    add_report,
+)
 
 
 def add_to(commands: Any) -> None:
@@ -45,12 +50,7 @@ def add_to(commands: Any) -> None:
         help="with --method auto: whether pictures that the iteration cannot finish go on by "
         "gradients of the decoder (auto, default), never, or all of them always",
     )
-    parser.add_argument(
-        "--memory-budget",
-        type=float,
-        metavar="MIB",
-        help="that gradient steps may add to memory; what needs more goes without them",
-    )
+    add_memory_budget(parser)
     parser.add_argument(
         "--inverse",
         type=Path,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fixpoint.adapters.commands.choices import GRADIENTS, STORES
-from fixpoint.adapters.commands.parsers.shared import add_model, add_report
+from fixpoint.adapters.commands.parsers.shared import add_memory_budget, add_model, add_report
 
 
 def add_to(commands: Any) -> None:
@@ -33,12 +33,7 @@ def add_to(commands: Any) -> None:
         help="invert the picture anew in every cycle, as if each were made by another program",
     )
     parser.add_argument("--gradients", choices=GRADIENTS, default="auto", help="as for invert")
-    parser.add_argument(
-        "--memory-budget",
-        type=float,
-        metavar="MIB",
-        help="that gradient steps may add to memory; what needs more goes without them",
-    )
+    add_memory_budget(parser)
     parser.add_argument(
         "--store",
         choices=(*STORES, "none"),

@@ -71,6 +71,16 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_memory_budget(parser: argparse.ArgumentParser) -> None:
+    """--memory-budget, of gradient steps."""
+    parser.add_argument(
+        "--memory-budget",
+        type=float,
+        metavar="MIB",
+        help="that gradient steps may add to memory; what needs more goes without them",
+    )
+
+
 def add_report(parser: argparse.ArgumentParser, json_help: str = "a report") -> None:
     """--json and --quiet."""
     parser.add_argument(
